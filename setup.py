@@ -1,0 +1,59 @@
+"""Package metadata.  `client/` is installed under the import name `tnt_client`."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+here = Path(__file__).parent
+match = re.search(r'__version__ = "(.+)"', (here / "tntd" / "__init__.py").read_text("utf-8"))
+assert match is not None
+
+setup(
+    name="talkntransfer",
+    version=match[1],
+    description="Peer-to-peer chat and file transfer for the terminal: a daemon and its clients",
+    long_description=(here / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=[
+        "tntd",
+        "tntd.control",
+        "tntd.machines",
+        "tntd.node",
+        "tntd.shell",
+        "tntd.store",
+        "tntd.wire",
+        "tnt_client",
+    ],
+    package_dir={"tnt_client": "client"},
+    package_data={"tntd": ["py.typed"], "tnt_client": ["py.typed"]},
+    install_requires=[
+        "blake3>=1.0.5",
+        "cryptography>=50",
+        "msgspec>=0.20",
+        "platformdirs>=4.3",
+        "prompt_toolkit>=3.0.50",
+        "pyOpenSSL>=26.2",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.130",
+            "import-linter>=2.3",
+            "mypy>=1.18",
+            "psutil>=7",
+            "pytest>=8.3",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.14",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "tntd = tntd.cli:main",
+            "tnt = tnt_client.tnt:main",
+            "tnt-repl = tnt_client.repl:main",
+        ]
+    },
+)

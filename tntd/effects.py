@@ -1,0 +1,182 @@
+"""What is to be done, told by the node to the world: frozen values, named by verbs.
+
+What holds always: an effect is performed only after the commit of the turn that made it, in
+the order in which the effects were made.  An effect on a link, lane, client or handle that is gone
+does nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tntd.tasks import AnyTask
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Connect to a numeric address and bring TLS up: LinkOpened or DialFailed follows."""
+
+    dial: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelDial:
+    """Give up a dial that has not led to a link; nothing follows."""
+
+    dial: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Send bytes of whole frames (already encoded) on a link."""
+
+    link: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The other end of a link is known: the time-out for strangers is off.  `contact` says
+    whether it is a contact of ours, so that its place counts as one of theirs."""
+
+    link: int
+    contact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseFrameLimit:
+    """From now on frames of up to `frame_bytes_max` are taken on this link."""
+
+    link: int
+    frame_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """Send what is still to be sent (within a grace), then close.  LinkClosed follows."""
+
+    link: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vouch:
+    """Addresses (numeric hosts) of contacts: their connections have a reserve of places."""
+
+    hosts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLane:
+    """Agree a lane: dial `host:port` where `dials`, else wait for the dialler with `ticket`.
+
+    `link` gives the exporter; `dialler` and `acceptor` are the public keys of the two ends
+    of the link.  Where `sending`, the open file `handle` of `size` bytes goes out, after a
+    check that it still is as it was inspected (`mtime_ns`, `ctime_ns`, `inode`); else `size` bytes are written to
+    `handle` and hashed.
+    """
+
+    lane: int
+    link: int
+    ticket: bytes
+    dials: bool
+    host: str
+    port: int
+    dialler: bytes
+    acceptor: bytes
+    sending: bool
+    handle: int
+    size: int
+    inode: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLane:
+    """Drop a lane at once; nothing follows."""
+
+    lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseHandle:
+    """Close an open file."""
+
+    handle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Give a task to the child that does such: Answered follows, always."""
+
+    task: int
+    request: AnyTask
+
+
+@dataclass(frozen=True, slots=True)
+class SendLine:
+    """Send whole lines (each with its newline) to a client; ClientDrained follows."""
+
+    client: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendLatest:
+    """Send a line to a client when its socket has room, in place of any earlier line with the
+    same `key` that has not gone out yet.  May be lost."""
+
+    client: int
+    key: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAuthorised:
+    """A client is one of our user's: its limits rise and its time-out is off."""
+
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseClient:
+    """Send what is still to be sent (within a grace), then close."""
+
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A line for the log.  `level` is a name of the logging module."""
+
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the daemon, after all other effects have gone out (within a grace)."""
+
+
+Effect = (
+    Dial
+    | CancelDial
+    | SendFrame
+    | Authenticated
+    | RaiseFrameLimit
+    | CloseLink
+    | Vouch
+    | OpenLane
+    | CloseLane
+    | CloseHandle
+    | Ask
+    | SendLine
+    | SendLatest
+    | ClientAuthorised
+    | CloseClient
+    | Log
+    | Stop
+)

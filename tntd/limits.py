@@ -1,0 +1,91 @@
+"""Every limit in one place, units last, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# -- peer frames --------------------------------------------------------------------------
+FRAME_BYTES_MAX: Final = 128 * KIB  # a full envelope (64 KiB of text) and room to grow
+STRANGER_FRAME_BYTES_MAX: Final = 4 * KIB  # before trust: authentication and hello fit easily
+TEXT_BYTES_MAX: Final = 64 * KIB  # longer text is a file
+ENVELOPE_BODY_BYTES_MAX: Final = 96 * KIB  # worst case of a text body, below a frame
+NAME_BYTES_MAX: Final = 255  # a file name component on every file system we know
+NAME_HINT_CHARS_MAX: Final = 64  # what a peer calls itself; fits a prompt
+ADDRESSES_MAX: Final = 8  # told by a peer
+FEATURES_MAX: Final = 32
+FEATURE_CHARS_MAX: Final = 32
+ERROR_TEXT_CHARS_MAX: Final = 512
+
+# -- connections --------------------------------------------------------------------------
+HANDSHAKE_BYTES_MAX: Final = 8 * KIB  # unfinished TLS; an honest flight has about 2 KiB
+HANDSHAKE_TIMEOUT_S: Final = 5.0  # from accept to a verified signature; a slow link needs 2
+LANE_TICKET_TIMEOUT_S: Final = 30.0  # from the agreement to the first authenticated record
+STRANGERS_MAX: Final = 128  # unauthenticated connections in all
+STRANGERS_PER_ADDRESS_MAX: Final = 32  # for each /32 or /64
+CONTACT_RESERVE_MAX: Final = 64  # further places for addresses of contacts
+HANDSHAKE_RATE_PER_S: Final = 50.0  # a handshake costs 1.7 ms: at most 9 % of a core
+HANDSHAKE_BURST: Final = 200
+ADDRESS_RATE_PER_S: Final = 10.0
+ADDRESS_BURST: Final = 60
+PENDING_CONTACTS_MAX: Final = 100  # contact requests that wait for the user
+PENDING_LINKS_MAX: Final = 32  # links of keys that are not accepted
+LINKS_MAX: Final = 4000
+KEEPALIVE_S: Final = 30.0  # silence after which a ping is sent
+KEEPALIVE_ANSWER_S: Final = 15.0  # and its answer awaited
+PROBE_ANSWER_S: Final = 3.0  # after a suspend, and for the old one of two links
+BACKOFF_FIRST_S: Final = 0.5
+BACKOFF_MAX_S: Final = 60.0
+DIAL_TIMEOUT_S: Final = 10.0  # TCP and TLS of one address
+CONNECT_TIMEOUT_S: Final = 20.0  # a user's `connect`, all addresses of the name
+CLOCK_JUMP_S: Final = 5.0  # further than expected: a suspend or a set clock
+EXPLICIT_WINDOW_S: Final = 15 * 60.0  # how long a user's connect speaks for them
+
+# -- outbox -------------------------------------------------------------------------------
+WINDOW_ENVELOPES_MAX: Final = 256  # unacknowledged on a link
+WINDOW_BYTES_MAX: Final = 1 * MIB
+SENT_MARK_DELAY_S: Final = 0.05  # a message delivered sooner is never shown as merely sent
+SEEN_IDS_MAX: Final = 65_536  # for each contact; more than any window or backup's lag
+
+# -- the turn -----------------------------------------------------------------------------
+TURN_EVENTS_MAX: Final = 64  # from one connection in one turn
+TURN_BYTES_MAX: Final = 256 * KIB
+LINK_LOW_WATER_BYTES: Final = 64 * KIB
+LINK_BUFFER_BYTES_MAX: Final = 4 * MIB  # unsent on one link: past it the link is closed as stuck
+
+# -- lanes --------------------------------------------------------------------------------
+RECORD_PLAIN_BYTES_MAX: Final = 256 * KIB + 64  # a 256 KiB block and its chunk header
+BLOCK_BYTES: Final = 256 * KIB
+LANE_KEY_BYTES_MAX: Final = 256 * GIB  # then a new ticket
+LANES_PER_CONTACT_MAX: Final = 3
+LANES_MAX: Final = 8
+LANE_IDLE_TIMEOUT_S: Final = 60.0  # no byte moved while bytes were due
+UNSYNCED_STEP_BYTES: Final = 8 * MIB  # a sync is asked for after so many bytes
+UNSYNCED_BYTES_MAX: Final = 32 * MIB  # of all incoming transfers together
+PROGRESS_INTERVAL_S: Final = 0.1
+LINK_GRACE_S: Final = 2.0  # a closing link may take this long to flush
+
+# -- control ------------------------------------------------------------------------------
+LINE_BYTES_MAX: Final = 1 * MIB
+UNAUTHORISED_LINE_BYTES_MAX: Final = 4 * KIB
+AUTHORISE_TIMEOUT_S: Final = 5.0
+REPLY_BYTES_MAX: Final = 512 * KIB
+CLIENTS_MAX: Final = 64
+CLIENT_BUFFER_BYTES_MAX: Final = 4 * MIB  # replies a client asked for and does not read
+EVENT_BATCH_BYTES: Final = 128 * KIB  # read from the log for one client at a time
+LIST_LIMIT_DEFAULT: Final = 100
+LIST_LIMIT_MAX: Final = 1000
+PATHS_MAX: Final = 1000
+CLIENT_REF_CHARS_MAX: Final = 128
+
+# -- store and children -------------------------------------------------------------------
+EVENTS_KEPT_MAX: Final = 1_000_000
+EVENTS_KEPT_S: Final = 30 * 24 * 3600
+WAL_CHECKPOINT_BYTES: Final = 16 * MIB
+CHILD_REQUESTS_MAX: Final = 256
+CHILD_DEADLINE_S: Final = 60.0
+CHILD_MESSAGE_BYTES_MAX: Final = 256 * KIB
+NAME_TRIES_MAX: Final = 10_000  # numbers tried for a free final name
