@@ -59,14 +59,16 @@ class Hello(Frame, frozen=True, kw_only=True):
 
 class Trusted(Frame, frozen=True, kw_only=True):
     """We have accepted you.  Where our outbox for you stands (`epoch`, the `lowest` number that
-    we still keep, the `highest` assigned), how far yours arrived (`received` of `peer_epoch`),
-    and where we can be reached.  Sent again when the epoch changes."""
+    we still keep, the `highest` assigned), how far yours arrived (`received` of `peer_epoch`,
+    and the id of that envelope), and where we can be reached.  Sent again when the epoch
+    changes."""
 
     epoch: Id
     lowest: Number
     highest: Number
     peer_epoch: Id | None
     received: Number
+    received_id: Id | None
     port: Port
     addresses: Annotated[list[Address], msgspec.Meta(max_length=limits.ADDRESSES_MAX)]
 

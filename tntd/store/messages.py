@@ -1,0 +1,128 @@
+"""The history of conversations, and the words in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A message; `received_at` is None until it is committed on the receiving side."""
+
+    row: int
+    id: bytes
+    contact: int
+    outgoing: bool
+    kind: str
+    text: str
+    sent_at: int
+    received_at: int | None
+    state: str
+
+
+_COLUMNS = ", ".join(f"messages.{field.name}" for field in fields(MessageRow))
+
+
+def _row(found: tuple[object, ...]) -> MessageRow:
+    return MessageRow(*found)  # type: ignore[arg-type]
+
+
+class Messages:
+    """The table `messages` and its full-text index."""
+
+    def __init__(self, sql: sqlite3.Connection) -> None:
+        self._sql = sql
+
+    def add(
+        self,
+        id: bytes,
+        contact: int,
+        *,
+        outgoing: bool,
+        kind: str,
+        text: str,
+        sent_at: int,
+        received_at: int | None,
+        state: str,
+    ) -> MessageRow:
+        """A new message at the end of its conversation."""
+        cursor = self._sql.execute(
+            "INSERT INTO messages(id, contact, outgoing, kind, text, sent_at, received_at, state) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (id, contact, outgoing, kind, text, sent_at, received_at, state),
+        )
+        row = int(cursor.lastrowid or 0)
+        return MessageRow(row, id, contact, outgoing, kind, text, sent_at, received_at, state)
+
+    def get(self, row: int) -> MessageRow | None:
+        """The message with this row."""
+        return self._one("row = ?", row)
+
+    def by_id(self, contact: int, id: bytes) -> MessageRow | None:
+        """The message with this id in this conversation."""
+        return self._one("contact = ? AND id = ?", contact, id)
+
+    def _one(self, where: str, *values: object) -> MessageRow | None:
+        found = self._sql.execute(
+            f"SELECT {_COLUMNS} FROM messages WHERE {where}", values
+        ).fetchone()
+        return None if found is None else _row(found)
+
+    def page(
+        self, contact: int, limit: int, before: int | None, after: int | None, search: list[str]
+    ) -> list[MessageRow]:
+        """Up to `limit` messages, oldest first: those right after the row `after`, else the
+        last ones before the row `before` (or of all).  All `search` words must occur."""
+        where, values = ["messages.contact = ?"], [contact]
+        tables = "messages"
+        query: list[object] = []
+        if search:
+            tables = "messages_words JOIN messages ON messages.row = messages_words.rowid"
+            where.insert(0, "messages_words MATCH ?")
+            query.append(" ".join('"' + word.replace('"', '""') + '"' for word in search))
+        if before is not None:
+            where.append("messages.row < ?")
+            values.append(before)
+        if after is not None:
+            where.append("messages.row > ?")
+            values.append(after)
+        order = "ASC" if after is not None else "DESC"
+        rows = [
+            _row(found)
+            for found in self._sql.execute(
+                f"SELECT {_COLUMNS} FROM {tables} WHERE {' AND '.join(where)} "
+                f"ORDER BY messages.row {order} LIMIT ?",
+                (*query, *values, limit),
+            )
+        ]
+        return rows if after is not None else rows[::-1]
+
+    def set_state(self, row: int, state: str, received_at: int | None = None) -> None:
+        """Change the state of one message."""
+        self._sql.execute(
+            "UPDATE messages SET state = ?, received_at = coalesce(?, received_at) WHERE row = ?",
+            (state, received_at, row),
+        )
+
+    def unread(self, contact: int, read_upto: int) -> int:
+        """How many messages came after the row `read_upto`."""
+        query = "SELECT count(*) FROM messages WHERE contact = ? AND row > ? AND outgoing = 0"
+        return int(self._sql.execute(query, (contact, read_upto)).fetchone()[0])
+
+    def last_incoming_text(self, contact: int, upto: int) -> bytes | None:
+        """The id of the newest text from the contact, at or before the row `upto`."""
+        query = (
+            "SELECT id FROM messages WHERE contact = ? AND outgoing = 0 AND kind = 'text' "
+            "AND row <= ? ORDER BY row DESC LIMIT 1"
+        )
+        found = self._sql.execute(query, (contact, upto)).fetchone()
+        return None if found is None else found[0]
+
+    def delivered_upto(self, contact: int, row: int) -> list[int]:
+        """Rows of our delivered but not yet read messages up to `row`, oldest first."""
+        query = (
+            "SELECT row FROM messages WHERE contact = ? AND row <= ? AND outgoing = 1 "
+            "AND state = 'delivered' ORDER BY row"
+        )
+        return [found for (found,) in self._sql.execute(query, (contact, row))]

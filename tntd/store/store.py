@@ -1,0 +1,82 @@
+"""The store: one object for all tables of a profile's database."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from tntd.store.contacts import Contacts
+from tntd.store.database import Database
+from tntd.store.eventlog import EventLog
+from tntd.store.messages import Messages
+from tntd.store.outbox import Outbox
+from tntd.store.transfers import Transfers
+
+CLIENT_REFS_KEPT_MS = 7 * 24 * 3600 * 1000  # a script that retries later than that is not retrying
+
+
+class Store:
+    """An open database.  All reading and writing happens inside `transaction()`.
+
+    Raises StartError where the database cannot be opened or was made by a newer program.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._database = Database(path)
+        sql = self._database.sql
+        self._sql = sql
+        self.contacts = Contacts(sql)
+        self.messages = Messages(sql)
+        self.outbox = Outbox(sql)
+        self.transfers = Transfers(sql)
+        self.events = EventLog(sql)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Store:
+        """Open or create the database at `path`."""
+        return cls(path)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """One turn: committed whole, or not at all.  Raises StoreFailed."""
+        return self._database.transaction()
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """One event of a turn, undone if it raises.  Raises StoreFailed."""
+        return self._database.savepoint()
+
+    def idle(self) -> None:
+        """Use a quiet moment: a passive checkpoint."""
+        self._database.checkpoint()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def get_setting(self, key: str) -> bytes | None:
+        """A small thing that is kept by name."""
+        found = self._sql.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+        return None if found is None else found[0]
+
+    def set_setting(self, key: str, value: bytes) -> None:
+        """Keep a small thing by name."""
+        self._sql.execute(
+            "INSERT INTO settings(key, value) VALUES (?, ?) "
+            "ON CONFLICT DO UPDATE SET value = excluded.value",
+            (key, value),
+        )
+
+    def get_client_ref(self, kind: str, ref: str) -> list[int] | None:
+        """The rows that an earlier call with this `client_ref` made."""
+        found = self._sql.execute(
+            "SELECT rows FROM client_refs WHERE ref = ?", (f"{kind}:{ref}",)
+        ).fetchone()
+        return None if found is None else [row for (row,) in struct.iter_unpack("<q", found[0])]
+
+    def set_client_ref(self, kind: str, ref: str, rows: list[int], at: int) -> None:
+        """Remember what a call with this `client_ref` made; old ones are forgotten."""
+        self._sql.execute("DELETE FROM client_refs WHERE at < ?", (at - CLIENT_REFS_KEPT_MS,))
+        self._sql.execute(
+            "INSERT OR REPLACE INTO client_refs(ref, kind, rows, at) VALUES (?, ?, ?, ?)",
+            (f"{kind}:{ref}", kind, struct.pack(f"<{len(rows)}q", *rows), at),
+        )
