@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tntd.control.visible import visible
 from tntd.errors import StartError
+from tntd.folders import sync_folder
 
 FILE_NAME = "identity.key"
 SEED_BYTES = 32
@@ -92,17 +93,6 @@ def _write(path: Path, data: bytes) -> None:
     descriptor = os.open(path, flags, 0o600)
     try:
         os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk.  Windows has no such call and needs none."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -59,8 +59,8 @@ def lock_data(path: Path, name: str) -> Lock:
     pid, other = _read(descriptor)
     os.close(descriptor)
     raise StartError(
-        f"the data folder {visible(str(path.parent))} is in use by {visible(other)!r} (process {pid}); "
-        "stop that daemon, or choose another folder with --data-dir",
+        f"the data folder {visible(str(path.parent))} is in use by {visible(other)} "
+        f"(process {pid}); stop that daemon, or choose another folder with --data-dir",
         ALREADY_RUNNING if other == name else FAILED,
     )
 

@@ -11,8 +11,8 @@ import logging
 import logging.handlers
 import os
 import time
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any
 
 from tntd.control.visible import visible
 from tntd.errors import StartError
@@ -45,12 +45,12 @@ class LogFile(logging.handlers.RotatingFileHandler):
                 self.stream.close()
             self.stream = self._open()
         except OSError:
-            self.stream = None  # type: ignore[assignment]  # the next record tries again
+            pass  # the next record is lost, the next reopening may help
         finally:
             self.release()
 
-    def _open(self) -> IO[Any]:  # type: ignore[override]  # the base names a narrower class
-        return open(  # noqa: SIM115, PTH123  (an opener is needed; the handler closes it)
+    def _open(self) -> TextIOWrapper:
+        return open(
             self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=_private
         )
 
@@ -81,7 +81,7 @@ def close_log(handler: LogFile) -> None:
 
 
 class _Visible(logging.Formatter):
-    """`2025-11-24T08:00:00.123Z INFO text`, and a traceback's lines indented below."""
+    """`2026-11-24T08:00:00.123Z INFO text`, and a traceback's lines indented below."""
 
     def format(self, record: logging.LogRecord) -> str:
         second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
