@@ -1,0 +1,51 @@
+"""Fixtures for tests that run real daemons: a home of their own, and a factory that cleans up."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Daemon
+
+_daemons = pytest.StashKey[list[Daemon]]()
+_LOG_CHARS_SHOWN = 8_000
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A TNT_HOME of this test, with a short path (sockets have a limit), removed at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="tnt-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def daemon(home: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
+    """`daemon("alice")` starts a daemon; options of `tntd` and of `Daemon` may follow."""
+    started: list[Daemon] = request.node.stash.setdefault(_daemons, [])
+
+    def start(name: str, *options: str, **more: Any) -> Daemon:
+        made = Daemon(name, more.pop("home", home), *options, **more)
+        started.append(made)
+        return made.start()
+
+    yield start
+    for each in started:
+        each.clean_up()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    """Put the daemons' logs into the report of a test that failed."""
+    report: pytest.TestReport = yield
+    if report.failed:
+        for each in item.stash.get(_daemons, []):
+            text = each.log()[-_LOG_CHARS_SHOWN:] + each.stderr()[-_LOG_CHARS_SHOWN:]
+            report.sections.append((f"log of {each.name}", text))
+    return report
