@@ -1,0 +1,101 @@
+"""The two child processes: who does which task, and where open files go.
+
+`disk` does what may wait for a disk, `net` what may wait for a name server (see child.py).
+
+What holds always: every task that is asked is answered; open files that come up are in the
+table of files before the answer is told.  Where files cannot travel between processes
+(Windows), tasks about open files are done in place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from logging import Logger
+
+from tntd import limits
+from tntd.events import Answered
+from tntd.shell import child_wire
+from tntd.shell.child_process import ChildProcess, Job, OnAnswer
+from tntd.shell.child_wire import Warm
+from tntd.shell.files import Files, OpenFile
+from tntd.shell.loop import Loop
+from tntd.tasks import Answer, AnyTask, Failed, OpenPart, OpenSource, Resolve, SyncPart
+
+_NOT_OPEN = Failed("EBADF", "the file is not open")
+
+
+class Children:
+    """Does tasks; answers come as Answered events, or to a callback for the shell's own."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        files: Files,
+        logger: Logger,
+        *,
+        deadline_s: float = limits.CHILD_DEADLINE_S,
+    ) -> None:
+        self._loop = loop
+        self._files = files
+        self._disk = ChildProcess("disk", loop, logger, deadline_s)
+        self._net = ChildProcess("net", loop, logger, deadline_s)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the children that run now."""
+        return [child.pid for child in (self._disk, self._net) if child.pid is not None]
+
+    def start(self) -> None:
+        """Start both.  To be called before the identity key is read."""
+        self._disk.start()
+        self._net.start()
+
+    def close(self) -> None:
+        """End both; what they had not answered stays unanswered."""
+        self._disk.close()
+        self._net.close()
+
+    def ask(self, task: int, request: AnyTask) -> None:
+        """Have a task of the node done: Answered follows."""
+
+        def answered(answer: Answer, opened: int | None, in_memory: bool) -> None:
+            if opened is not None:
+                assert isinstance(request, OpenSource | OpenPart)
+                self._files.put(request.handle, OpenFile(opened, in_memory))
+            self._loop.post(Answered(task, answer))
+
+        if isinstance(request, SyncPart):
+            self._with_file(request.handle, request, answered)
+        elif isinstance(request, Resolve):
+            self._net.submit(Job(request, answered))
+        elif child_wire.PASSES_FILES or not isinstance(request, OpenSource | OpenPart):
+            self._disk.submit(Job(request, answered))
+        else:
+            _do_in_place(request, None, answered)
+
+    def sync(self, handle: int, callback: Callable[[Answer], None]) -> None:
+        """Bring what was written to an open file to the disk: `callback(Done or Failed)`."""
+        self._with_file(handle, SyncPart(handle), lambda answer, *_: callback(answer))
+
+    def warm(
+        self, handle: int, offset: int, length: int, callback: Callable[[Answer], None]
+    ) -> None:
+        """Bring a range of an open file into memory: `callback(Done or Failed)`."""
+        self._with_file(handle, Warm(offset, length), lambda answer, *_: callback(answer))
+
+    def _with_file(self, handle: int, task: SyncPart | Warm, on_answer: OnAnswer) -> None:
+        file = self._files.get(handle)
+        if file is None:
+            on_answer(_NOT_OPEN, None, False)
+        elif not child_wire.PASSES_FILES:
+            _do_in_place(task, file.descriptor, on_answer)
+        else:
+            # A copy of the descriptor, the same open file: it outlives a close meanwhile.
+            self._disk.submit(Job(task, on_answer, os.dup(file.descriptor)))
+
+
+def _do_in_place(task: AnyTask | Warm, descriptor: int | None, on_answer: OnAnswer) -> None:
+    from tntd.shell import child_disk
+
+    on_answer(*child_disk.perform(task, descriptor))
