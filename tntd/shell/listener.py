@@ -1,0 +1,216 @@
+"""Accepting peers: the gate admits, the first byte says what a connection wants to be.
+
+What holds always: who is not admitted is closed before anything is read or spent on them; who
+is, has until HANDSHAKE_TIMEOUT_S after being accepted to say who they are.  A TLS hello begins
+with 0x16, a lane with the T of its magic; anything else is cut without a word.  Without a
+descriptor left we pause, and never spin on a socket that stays ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from tntd import limits
+from tntd.effects import Vouch
+from tntd.machines.addresses import plain_host
+from tntd.machines.gate import Gate, Place, Refusal
+from tntd.shell.cuts import CutLog
+from tntd.shell.links import Links
+from tntd.shell.loop import Loop
+from tntd.shell.stream import in_words
+
+TLS_HELLO = b"\x16"
+LANE_HELLO = b"T"
+# What accept says of one connection that has gone again, and not of itself (accept(2)).
+_GONE = {
+    getattr(errno, name, 0)
+    for name in (
+        "ECONNABORTED ECONNRESET EPERM EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN "
+        "EHOSTUNREACH ENONET EOPNOTSUPP ETIMEDOUT"
+    ).split()
+}
+
+logger = logging.getLogger("tntd")
+
+
+class LaneHost(Protocol):
+    """Who takes the connections that want to be lanes."""
+
+    def adopt(self, sock: socket.socket, host: str) -> None:
+        """Take the socket; nothing was read from it."""
+
+
+class Listener:
+    """The listening sockets of peers, in the loop."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sockets: list[socket.socket],
+        links: Links,
+        lanes: LaneHost,
+        cuts: CutLog,
+    ) -> None:
+        self._gate = Gate(loop.now().boot)
+        self._loop = loop
+        self._links = links
+        self._lanes = lanes
+        self._cuts = cuts
+        self._arrivals: set[_Arrival] = set()
+        self._doors = [_Door(loop, sock, self._accepted) for sock in sockets]
+
+    def vouch(self, effect: Vouch) -> None:
+        """These are the addresses of contacts."""
+        self._gate.vouch(effect.hosts)
+
+    def close(self) -> None:
+        """Accept no more, and cut who has not said anything yet."""
+        for door in self._doors:
+            door.close()
+        for arrival in list(self._arrivals):
+            arrival.cut(None)
+
+    def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        host = plain_host(address[0])
+        found = self._admit(host)
+        if isinstance(found, str):
+            sock.close()
+            self._cuts.add(host, found)
+            return
+        with contextlib.suppress(OSError):  # on a socket that is dead already
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        arrival = _Arrival(
+            self._loop, sock, (host, address[1]), partial(self._gate.leave, found), self._decided
+        )
+        self._arrivals.add(arrival)
+
+    def _admit(self, host: str) -> Place | str:
+        """A place, or why there is none."""
+        if self._links.full:
+            return "too many links"
+        found = self._gate.admit(host, self._loop.now().boot)
+        return found.value if isinstance(found, Refusal) else found
+
+    def _decided(self, arrival: _Arrival, first: bytes, reason: str | None) -> None:
+        """`first` is the first byte; without one it was cut for `reason`, or by us for None."""
+        self._arrivals.discard(arrival)
+        if first == TLS_HELLO:
+            self._links.adopt(
+                arrival.sock, arrival.host, arrival.port, arrival.give_back, arrival.deadline
+            )
+            return
+        arrival.give_back()
+        if first == LANE_HELLO:
+            self._lanes.adopt(arrival.sock, arrival.host)
+            return
+        arrival.sock.close()
+        if first or reason:
+            self._cuts.add(arrival.host, reason or "neither TLS nor a lane")
+
+
+class _Door:
+    """One listening socket."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        accepted: Callable[[socket.socket, tuple[str, int]], None],
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._accepted = accepted
+        self._closed = False
+        self._open()
+
+    def ready(self, readable: bool, writable: bool) -> None:
+        """Accept who waits, as many as a turn may."""
+        for _ in range(limits.TURN_EVENTS_MAX):
+            try:
+                sock, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                self._pause(error)  # most likely no descriptor is left
+                return
+            self._accepted(sock, (address[0], address[1]))
+
+    def broke(self, error: Exception) -> None:
+        """A bug of ours: try again later."""
+        self._later()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._closed = True
+        self._loop.unwatch(self._sock)
+        self._sock.close()
+
+    def _pause(self, error: OSError) -> None:
+        logger.warning("cannot accept connections for a moment: %s", in_words(error))
+        self._loop.unwatch(self._sock)
+        self._later()
+
+    def _later(self) -> None:
+        self._loop.call_later(limits.ACCEPT_PAUSE_S, self._open)
+
+    def _open(self) -> None:
+        if not self._closed:
+            self._loop.watch(self._sock, self, read=True, write=False)
+
+
+class _Arrival:
+    """An accepted connection that has not sent its first byte."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        address: tuple[str, int],
+        give_back: Callable[[], None],
+        decided: Callable[[_Arrival, bytes, str | None], None],
+    ) -> None:
+        self.sock = sock
+        self.host, self.port = address
+        self.give_back = give_back
+        self.deadline = loop.now().boot + limits.HANDSHAKE_TIMEOUT_S
+        self._loop = loop
+        self._decided = decided
+        self._timer = loop.call_at(self.deadline, lambda: self.cut("it stayed silent"))
+        sock.setblocking(False)
+        loop.watch(sock, self, read=True, write=False)
+
+    def ready(self, readable: bool, writable: bool) -> None:
+        """Look at the first byte and leave it there."""
+        try:
+            first = self.sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.cut(in_words(error))
+            return
+        if not first:
+            self.cut("it left without a word")
+            return
+        self._leave()
+        self._decided(self, first, None)
+
+    def broke(self, error: Exception) -> None:
+        """A bug of ours."""
+        self.cut(f"internal error: {type(error).__name__}")
+
+    def cut(self, reason: str | None) -> None:
+        """No more of this one."""
+        self._leave()
+        self._decided(self, b"", reason)
+
+    def _leave(self) -> None:
+        self._timer.cancel()
+        self._loop.unwatch(self.sock)
