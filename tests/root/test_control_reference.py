@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
+
 from tntd.control import schema
 from tntd.control.schema import EVENTS, METHODS
 from tntd.errors import Code
