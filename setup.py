@@ -1,21 +1,36 @@
-"""Package metadata.  `client/` is installed under the import name `tnt_client`."""
+"""Package metadata.
+
+`client/` is installed under the import name `tnt_client`, so that no generic name `client` lands
+among the packages of the machine.
+"""
 
 import re
 from pathlib import Path
 
 from setuptools import setup
 
-here = Path(__file__).parent
-match = re.search(r'__version__ = "(.+)"', (here / "tntd" / "__init__.py").read_text("utf-8"))
-assert match is not None
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "tntd" / "__init__.py").read_text("utf-8"))
+assert VERSION is not None
 
 setup(
     name="talkntransfer",
-    version=match[1],
+    version=VERSION[1],
     description="Peer-to-peer chat and file transfer for the terminal: a daemon and its clients",
-    long_description=(here / "README.md").read_text("utf-8"),
+    long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Environment :: Console",
+        "Operating System :: MacOS",
+        "Operating System :: Microsoft :: Windows",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Communications :: Chat",
+        "Topic :: Communications :: File Sharing",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     packages=[
         "tntd",
@@ -43,7 +58,7 @@ setup(
             "import-linter>=2.3",
             "mypy>=1.18",
             "psutil>=7",
-            "pytest>=8.3",
+            "pytest>=8.4",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.14",
