@@ -58,7 +58,7 @@ def test_options_win_over_the_file(tmp_path: Path):
         ("downloads = 'here'", ["downloads cannot be 'here'", "absolute"]),
         ("log_level = 'loud'", ["log_level cannot be 'loud'", "debug, info, warning, error"]),
         ("advertise = ['x']", ["advertise cannot be"]),
-        ("prefix = ", ["not TOML", "line 1"]),
+        ("prefix = ", ["not TOML", "--print-config"]),
         ("\x00", ["not TOML"]),
     ],
 )
