@@ -2,41 +2,29 @@
 
 What holds always: who is not admitted is closed before anything is read or spent on them; who
 is, has until HANDSHAKE_TIMEOUT_S after being accepted to say who they are.  A TLS hello begins
-with 0x16, a lane with the T of its magic; anything else is cut without a word.  Without a
-descriptor left we pause, and never spin on a socket that stays ready.
+with 0x16, a lane with the T of its magic; anything else is cut without a word.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import logging
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from tntd import limits
 from tntd.effects import Vouch
 from tntd.machines.addresses import plain_host
 from tntd.machines.gate import Gate, Place, Refusal
 from tntd.shell.cuts import CutLog
+from tntd.shell.door import Door
 from tntd.shell.links import Links
 from tntd.shell.loop import Loop
 from tntd.shell.stream import in_words
 
 TLS_HELLO = b"\x16"
 LANE_HELLO = b"T"
-# What accept says of one connection that has gone again, and not of itself (accept(2)).
-_GONE = {
-    getattr(errno, name, 0)
-    for name in (
-        "ECONNABORTED ECONNRESET EPERM EPROTO ENOPROTOOPT ENETDOWN ENETUNREACH EHOSTDOWN "
-        "EHOSTUNREACH ENONET EOPNOTSUPP ETIMEDOUT"
-    ).split()
-}
-
-logger = logging.getLogger("tntd")
 
 
 class LaneHost(Protocol):
@@ -63,7 +51,7 @@ class Listener:
         self._lanes = lanes
         self._cuts = cuts
         self._arrivals: set[_Arrival] = set()
-        self._doors = [_Door(loop, sock, self._accepted) for sock in sockets]
+        self._doors = [Door(loop, sock, self._accepted) for sock in sockets]
 
     def vouch(self, effect: Vouch) -> None:
         """These are the addresses of contacts."""
@@ -76,7 +64,7 @@ class Listener:
         for arrival in list(self._arrivals):
             arrival.cut(None)
 
-    def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
+    def _accepted(self, sock: socket.socket, address: Any) -> None:
         host = plain_host(address[0])
         found = self._admit(host)
         if isinstance(found, str):
@@ -112,58 +100,6 @@ class Listener:
         arrival.sock.close()
         if first or reason:
             self._cuts.add(arrival.host, reason or "neither TLS nor a lane")
-
-
-class _Door:
-    """One listening socket."""
-
-    def __init__(
-        self,
-        loop: Loop,
-        sock: socket.socket,
-        accepted: Callable[[socket.socket, tuple[str, int]], None],
-    ) -> None:
-        self._loop = loop
-        self._sock = sock
-        self._accepted = accepted
-        self._closed = False
-        self._open()
-
-    def ready(self, readable: bool, writable: bool) -> None:
-        """Accept who waits, as many as a turn may."""
-        for _ in range(limits.TURN_EVENTS_MAX):
-            try:
-                sock, address = self._sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno in _GONE:
-                    continue
-                self._pause(error)  # most likely no descriptor is left
-                return
-            self._accepted(sock, (address[0], address[1]))
-
-    def broke(self, error: Exception) -> None:
-        """A bug of ours: try again later."""
-        self._later()
-
-    def close(self) -> None:
-        """Listen no more."""
-        self._closed = True
-        self._loop.unwatch(self._sock)
-        self._sock.close()
-
-    def _pause(self, error: OSError) -> None:
-        logger.warning("cannot accept connections for a moment: %s", in_words(error))
-        self._loop.unwatch(self._sock)
-        self._later()
-
-    def _later(self) -> None:
-        self._loop.call_later(limits.ACCEPT_PAUSE_S, self._open)
-
-    def _open(self) -> None:
-        if not self._closed:
-            self._loop.watch(self._sock, self, read=True, write=False)
 
 
 class _Arrival:

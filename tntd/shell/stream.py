@@ -41,6 +41,11 @@ class Stream:
         """Bytes that the socket has not taken yet."""
         return len(self._queue)
 
+    @property
+    def reading(self) -> bool:
+        """Whether the loop looks for bytes that come."""
+        return self._reading
+
     def attach(self, handler: Handler) -> None:
         """From now on `handler` is told when something can be done."""
         self._handler = handler
