@@ -23,8 +23,6 @@ setup(
     license_files=["LICENSE"],
     classifiers=[
         "Environment :: Console",
-        "Operating System :: MacOS",
-        "Operating System :: Microsoft :: Windows",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3 :: Only",
         "Topic :: Communications :: Chat",
