@@ -56,7 +56,7 @@ def open_tcp(host: str, port: int) -> socket.socket:
         address = ipaddress.ip_address("0.0.0.0")
     if not address.is_loopback:
         raise StartError(
-            f"{visible(host)} is not a loopback address, and clients may not come from the network; "
+            f"{visible(host)} is not a loopback address, and no client may come from the network; "
             "use --control tcp:127.0.0.1:0"
         )
     sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)

@@ -33,8 +33,6 @@ from tntd.shell.tls import Tls
 AUTH_LABEL = b"EXPORTER-tnt-auth"
 AUTH_BYTES = 32
 
-Exporter = Callable[[bytes, bytes, int], bytes]
-
 
 class Links:
     """All connections to peers but the lanes."""
@@ -156,15 +154,10 @@ class Links:
         self._arriving.add(link)
         self._start(link)
 
-    def exporter(self, number: int) -> Exporter | None:
-        """Gives keys that only the two ends of this link know; None where it is gone."""
-        link = self._links.get(number)
-        return None if link is None else link.tls.export
-
     def export(self, number: int, label: bytes, context: bytes, length: int) -> bytes | None:
-        """`length` bytes of the exporter of a link; None where it is gone."""
-        exporter = self.exporter(number)
-        return None if exporter is None else exporter(label, context, length)
+        """`length` bytes that only the two ends of a link know; None where it is gone."""
+        link = self._links.get(number)
+        return None if link is None else link.tls.export(label, context, length)
 
     def close_all(self, reason: str) -> None:
         """Close every link with a grace, and at once what is not one yet."""

@@ -30,8 +30,8 @@ LANE_HELLO = b"T"
 class LaneHost(Protocol):
     """Who takes the connections that want to be lanes."""
 
-    def adopt(self, sock: socket.socket, host: str) -> None:
-        """Take the socket; nothing was read from it."""
+    def adopt(self, sock: socket.socket, host: str, release: Callable[[], None]) -> None:
+        """Take the socket, nothing of which was read; `release` returns its place, once."""
 
 
 class Listener:
@@ -93,10 +93,10 @@ class Listener:
                 arrival.sock, arrival.host, arrival.port, arrival.give_back, arrival.deadline
             )
             return
-        arrival.give_back()
         if first == LANE_HELLO:
-            self._lanes.adopt(arrival.sock, arrival.host)
+            self._lanes.adopt(arrival.sock, arrival.host, arrival.give_back)
             return
+        arrival.give_back()
         arrival.sock.close()
         if first or reason:
             self._cuts.add(arrival.host, reason or "neither TLS nor a lane")

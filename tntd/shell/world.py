@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from tntd import effects
 from tntd.effects import Effect
 from tntd.events import ClientOpened, Event, LinkOpened
 from tntd.shell.control_server import ControlServer
-from tntd.shell.links import Exporter, Links
+from tntd.shell.links import Links
 from tntd.shell.listener import Listener
 from tntd.tasks import AnyTask
 
@@ -24,8 +25,10 @@ _LEVELS = logging.getLevelNamesMapping()
 class Lanes(Protocol):
     """The part of the lanes that effects reach."""
 
-    def open(self, effect: effects.OpenLane, exporter: Exporter | None) -> None:
-        """Dial a lane or wait for one; `exporter` is None where its link is gone."""
+    def open(
+        self, effect: effects.OpenLane, export: Callable[[bytes, bytes, int], bytes | None]
+    ) -> None:
+        """Dial a lane or wait for one; `export` gives None where its link is gone."""
 
     def close(self, lane: int) -> None:
         """Drop a lane."""
@@ -117,7 +120,7 @@ class World:
                 pass
 
     def _open_lane(self, effect: effects.OpenLane) -> None:
-        self._lanes.open(effect, self._links.exporter(effect.link))
+        self._lanes.open(effect, partial(self._links.export, effect.link))
 
     def _log(self, effect: effects.Log) -> None:
         self._logger.log(_LEVELS.get(effect.level.upper(), logging.ERROR), "%s", effect.text)
