@@ -14,6 +14,7 @@ from tntd import limits
 from tntd.control.places import check_name
 from tntd.errors import CommandError, RemoteError
 
+_HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp"})  # but the joiner that emoji need
 _UNUSABLE = re.compile(r"[^\w.\-]+")
 
 
@@ -75,7 +76,7 @@ def _harmless(name: bytes) -> bytes:
     text = name.decode("utf-8", "surrogateescape")
     parts = []
     for character in text:
-        hidden = unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cf")
+        hidden = unicodedata.category(character) in _HIDDEN and character != "\u200d"
         if hidden or character in '\\:*?"<>|/':
             parts.append("".join(f"%{byte:02X}" for byte in character.encode()))
         else:

@@ -30,7 +30,8 @@ class Ours:
 
 @dataclass(frozen=True, slots=True)
 class Theirs:
-    """What the other side says has arrived of it."""
+    """What the other side says has arrived of it; the id is None where it has none to tell
+    (nothing received, or it skipped over what it can never get)."""
 
     epoch: bytes | None
     received: int
@@ -53,7 +54,7 @@ def stand(ours: Ours, theirs: Theirs, id_at_received: bytes | None) -> Standing:
     if theirs.received > ours.highest:
         return Standing.RENEW
     if theirs.received == ours.acked:
-        same = ours.acked == 0 or theirs.received_id == ours.acked_id
+        same = theirs.received_id is None or theirs.received_id == ours.acked_id
         return Standing.GO_ON if same else Standing.RENEW
     return Standing.CATCH_UP if theirs.received_id == id_at_received else Standing.RENEW
 

@@ -61,7 +61,7 @@ class Session:
 
     def __init__(self, identity: Identity, exporter: bytes, *, dialled: bool) -> None:
         self._identity = identity
-        self._exporter = exporter
+        self.exporter = exporter
         self.dialled = dialled
         self.state = State.PROVING
         self.peer_key: bytes | None = None
@@ -90,10 +90,10 @@ class Session:
         """Our own proof: the dialler's at once, the acceptor's after the dialler's."""
         if self.dialled:
             return Auth(
-                key=self._identity.public, signature=self._identity.sign_dial(self._exporter)
+                key=self._identity.public, signature=self._identity.sign_dial(self.exporter)
             )
         assert self.peer_key is not None, "the acceptor proves itself second"
-        signature = self._identity.sign_accept(self._exporter, self.peer_key)
+        signature = self._identity.sign_accept(self.exporter, self.peer_key)
         return Auth(key=self._identity.public, signature=signature)
 
     def receive(self, number: int, body: bytes) -> Frame | None:
@@ -121,9 +121,9 @@ class Session:
         if auth.key == self._identity.public:
             raise RemoteError("self", "the other end has our own key")
         if self.dialled:
-            verify_accept(auth.key, auth.signature, self._exporter, self._identity.public)
+            verify_accept(auth.key, auth.signature, self.exporter, self._identity.public)
         else:
-            verify_dial(auth.key, auth.signature, self._exporter)
+            verify_dial(auth.key, auth.signature, self.exporter)
         self.peer_key = auth.key
         self.state = State.GREETING
 

@@ -55,7 +55,9 @@ def serve(sock: socket.socket, perform: Perform) -> None:
                 if given is not None:
                     os.close(given)
             try:
-                _send(sock, child_wire.encode(Replied(Reply(request.id, answer, in_memory))), opened)
+                _send(
+                    sock, child_wire.encode(Replied(Reply(request.id, answer, in_memory))), opened
+                )
             finally:
                 if opened is not None:
                     os.close(opened)

@@ -1,4 +1,5 @@
-# ruff: noqa: PTH - paths are bytes here, as the system has them; pathlib takes none.
+# Paths are bytes here, as the system has them; pathlib takes none.
+# ruff: noqa: PTH103, PTH116, PTH117
 """The child `disk`: opens, inspects, syncs, publishes; everything that may wait for a disk.
 
 What holds always:

@@ -1,4 +1,5 @@
-# ruff: noqa: PTH - paths are bytes here, as the system has them; pathlib takes none.
+# Paths are bytes here, as the system has them; pathlib takes none.
+# ruff: noqa: PTH104, PTH118, PTH208
 """Folders as the child `disk` uses them: single names below a folder that is held open.
 
 What holds always: nothing that somebody else puts in the way (a symbolic link in place of a

@@ -74,8 +74,10 @@ class Trusted(Frame, frozen=True, kw_only=True):
 
 
 class Envelope(Frame, frozen=True, kw_only=True):
-    """One item of the durable outbox; `body` is the MessagePack of the kind's struct."""
+    """One item of the durable outbox; `body` is the MessagePack of the kind's struct.  `epoch` is
+    the one that the number belongs to: an envelope of another epoch is stale and passed over."""
 
+    epoch: Id
     number: Number
     id: Id
     kind: Kind

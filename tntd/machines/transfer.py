@@ -1,0 +1,61 @@
+"""The states of a transfer, and how fast it goes.
+
+What holds always: the table `NEXT` is the whole truth on which state may follow which; the four
+ends have none after them, but for one: what was cancelled here and had already arrived whole
+there is told as done, because it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import StrEnum
+from typing import Final
+
+
+class State(StrEnum):
+    """The states that users see (tntd/control/schema.py, TransferState)."""
+
+    QUEUED = "queued"  # will go on by itself
+    OFFERED = "offered"  # waits for the receiver's user
+    ACTIVE = "active"  # bytes flow, or are checked and put in place
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DECLINED = "declined"
+
+
+_ENDS: Final = frozenset({State.DONE, State.FAILED, State.CANCELLED, State.DECLINED})
+NEXT: Final[dict[State, frozenset[State]]] = {
+    State.QUEUED: _ENDS | {State.OFFERED, State.ACTIVE},
+    State.OFFERED: _ENDS | {State.QUEUED},
+    State.ACTIVE: _ENDS | {State.QUEUED},
+    State.DONE: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset({State.DONE}),
+    State.DECLINED: frozenset(),
+}
+
+
+def may_follow(old: str, new: str) -> bool:
+    """Whether a transfer in state `old` may change to `new`."""
+    return State(new) in NEXT[State(old)]
+
+
+class Rate:
+    """Bytes a second over the last seconds; times in seconds."""
+
+    WINDOW_S = 3.0
+
+    def __init__(self, now: float, done: int) -> None:
+        self._samples: deque[tuple[float, int]] = deque([(now, done)])
+
+    def note(self, now: float, done: int) -> None:
+        """`done` bytes in all are through by now."""
+        self._samples.append((now, done))
+        while len(self._samples) > 2 and self._samples[0][0] < now - self.WINDOW_S:
+            self._samples.popleft()
+
+    def per_second(self) -> int:
+        """The rate, 0 where nothing is known yet."""
+        (first, before), (last, after) = self._samples[0], self._samples[-1]
+        return int((after - before) / (last - first)) if last > first else 0

@@ -1,0 +1,116 @@
+"""The event log read for clients: stored references made into notifications.
+
+What holds always: a cursor is opaque to clients (`epoch.number`, the epoch random for each
+database); the event is built from the rows as they are now, with the state that it was about.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tntd import limits
+from tntd.control.jsonrpc import encode_event
+from tntd.control.schema import EVENTS
+from tntd.errors import Code, CommandError
+from tntd.node import present
+from tntd.node.core import Core
+from tntd.store.eventlog import EventRow
+
+_json = msgspec.json.Decoder(dict[str, Any])
+_EPOCH_SETTING = "event_epoch"
+_PAGE = 500
+
+
+class Journal:
+    """Cursors and notifications."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._log = core.store.events
+        epoch = core.store.get_setting(_EPOCH_SETTING)
+        if epoch is None:
+            epoch = core.random(6)
+            core.store.set_setting(_EPOCH_SETTING, epoch)
+        self._epoch = epoch.hex()
+
+    def newest(self) -> int:
+        """The number of the newest event."""
+        return self._log.span()[1]
+
+    def cursor(self, number: int) -> str:
+        """The cursor right after this event."""
+        return f"{self._epoch}.{number}"
+
+    def parse(self, cursor: str) -> int:
+        """The event number of a cursor.
+
+        Raises CommandError(CURSOR_GONE) for one that is foreign, or older than what is kept.
+        """
+        epoch, _, digits = cursor.partition(".")
+        oldest, newest = self._log.span()
+        number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else -1
+        if epoch != self._epoch or not oldest <= number <= newest:
+            raise CommandError(
+                Code.CURSOR_GONE,
+                f"the cursor {cursor[:64]!r} is too old or of another history",
+                "list what you need, then follow from the fresh cursor",
+                cursor=self.cursor(newest),
+            )
+        return number
+
+    def read(self, after: int, size: int = limits.EVENT_BATCH_BYTES) -> tuple[bytes, int]:
+        """The notifications after an event as whole lines, about `size` bytes of them at most,
+        and the number of the last event in them (or passed over)."""
+        lines: list[bytes] = []
+        number, total = after, 0
+        for row in self._log.after(after, _PAGE):
+            line = self._line(row)
+            number = row.number
+            if line is not None:
+                lines.append(line)
+                total += len(line)
+            if total >= size:
+                break
+        return b"".join(lines), number
+
+    def _line(self, row: EventRow) -> bytes | None:
+        fields = self._fields(row)
+        if fields is None:
+            return None  # what it was about has been removed since
+        head = {
+            "cursor": self.cursor(row.number),
+            "at": present.timestamp(row.at),
+            "type": row.type,
+        }
+        return encode_event({**head, **fields})
+
+    def _fields(self, row: EventRow) -> dict[str, Any] | None:
+        detail = _json.decode(row.detail)
+        subject = EVENTS[row.type]
+        if subject == "message":
+            return self._message(row.ref, detail)
+        if subject == "transfer":
+            return self._transfer(row.ref, detail)
+        contact = self._core.store.contacts.get(row.ref)
+        shown = None if contact is None else present.contact(self._core, contact)
+        if subject == "contact":
+            return None if shown is None else {"contact": shown}
+        return {**detail, **({} if shown is None else {"contact": shown})}
+
+    def _message(self, ref: int, detail: dict[str, Any]) -> dict[str, Any] | None:
+        row = self._core.store.messages.get(ref)
+        contact = None if row is None else self._core.store.contacts.get(row.contact)
+        if row is None or contact is None:
+            return None
+        shown = present.message(self._core, row, contact.name)
+        return {"message": msgspec.structs.replace(shown, **detail)}
+
+    def _transfer(self, ref: int, detail: dict[str, Any]) -> dict[str, Any] | None:
+        row = self._core.store.transfers.get(ref)
+        contact = None if row is None else self._core.store.contacts.get(row.contact)
+        if row is None or contact is None:
+            return None
+        shown = present.transfer(row, contact.name)
+        return {"transfer": msgspec.structs.replace(shown, **detail)}

@@ -1,0 +1,472 @@
+"""Links: from an opened connection to a contact that is online, and to its end.
+
+What holds always: a link's contact is decided by the key that was proved on it, never by its
+address; there is one route for each contact, and the outbox is bound to it alone; whatever
+ends a link, the record of it is dropped in the same turn and later events on it are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tntd import limits
+from tntd.effects import Authenticated, CloseLink, RaiseFrameLimit, Vouch
+from tntd.errors import Code, CommandError, RemoteError
+from tntd.events import FrameArrived, LinkOpened
+from tntd.machines.addresses import is_numeric, plain_host, show_address, told_addresses
+from tntd.machines.identity import short_id
+from tntd.machines.pulse import Act, Pulse
+from tntd.machines.session import PROTOCOL, Session
+from tntd.node.contacts import Contacts
+from tntd.node.core import Core, Route
+from tntd.node.dialling import Attempt, Dialling
+from tntd.node.mail import Mail
+from tntd.node.pairs import Pairs
+from tntd.store.contacts import ContactRow
+from tntd.wire.frames import (
+    Ack,
+    Auth,
+    Envelope,
+    Frame,
+    Hello,
+    LinkError,
+    Ping,
+    Pong,
+    Trusted,
+)
+
+FEATURES = ["text", "file"]
+# What a peer may tell us when it ends a link, in words for our user.
+_WORDS = {
+    "not_contact": "they do not have you as a contact (any more): connect to them again",
+    "limit": "they have too many requests waiting; try again later",
+    "storage": "their disk is full or failing",
+    "version": "their TalknTransfer speaks another protocol version",
+}
+
+
+@dataclass(slots=True)
+class Link:
+    """A link as the node knows it; `contact` is 0 until their hello is accepted."""
+
+    number: int
+    session: Session
+    host: str
+    port: int
+    key_exchange: str
+    pulse: Pulse
+    attempt: Attempt | None
+    contact: int = 0
+    nonce: int = 0
+
+
+class Links:
+    """All links.  `handlers` has what to do with the frames that other parts understand, and
+    `went_up`, `went_down` are called with a contact's row as its route opens and ends."""
+
+    def __init__(self, core: Core, contacts: Contacts, mail: Mail, dialling: Dialling) -> None:
+        self._core = core
+        self._contacts = contacts
+        self._mail = mail
+        self._dialling = dialling
+        self._rows = core.store.contacts
+        self.all: dict[int, Link] = {}
+        self._pairs = Pairs(core, self._ping, self._take_over)
+        self.handlers: dict[type[Frame], Callable[[ContactRow, Frame], None]] = {}
+        self.went_up: list[Callable[[int], None]] = []
+        self.went_down: list[Callable[[int], None]] = []
+        self._complained: set[tuple[int, str, int]] = set()
+
+    def reset(self) -> None:
+        """Close every link: the node starts over from the store."""
+        for number in self.all:
+            self._core.emit(CloseLink(number, "starting over"))
+        self.all.clear()
+        self._pairs.reset()
+
+    # -- events -----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to reach for all accepted contacts."""
+        self._vouch()
+        for row in self._rows.all():
+            if row.accepted:
+                self._dialling.want(row.row, fresh=True)
+
+    def opened(self, event: LinkOpened) -> None:
+        """TLS is up with somebody."""
+        attempt = self._dialling.opened(event.dial) if event.dial is not None else None
+        if (event.dial is not None and attempt is None) or len(self.all) >= limits.LINKS_MAX:
+            self._core.emit(CloseLink(event.link, "not needed any more"))
+            return
+        session = Session(
+            self._core.profile.identity, event.exporter, dialled=event.dial is not None
+        )
+        link = Link(
+            event.link,
+            session,
+            plain_host(event.host),
+            event.port,
+            event.key_exchange,
+            Pulse(self._core.now.boot),
+            attempt,
+        )
+        self.all[event.link] = link
+        self._watch(link)
+        if session.dialled:
+            self._core.send(link.number, session.auth())
+
+    def frame(self, event: FrameArrived) -> None:
+        """One frame; a RemoteError ends the link and is told to the peer."""
+        link = self.all.get(event.link)
+        if link is None:
+            return
+        link.pulse.heard(self._core.now.boot)
+        try:
+            frame = link.session.receive(event.type, event.body)
+            if frame is not None:
+                self._dispatch(link, frame)
+        except RemoteError as error:
+            self._fail(link, error)
+
+    def broken(self, number: int, error: RemoteError) -> None:
+        """A link's frames cannot be told apart any more."""
+        if number in self.all:
+            self._fail(self.all[number], error)
+
+    def closed(self, number: int, reason: str) -> None:
+        """The connection of a link is gone."""
+        link = self.all.get(number)
+        if link is not None:
+            self._core.log("info", f"{self._title(link)}: {reason}")
+            self._drop(link, reason)
+
+    def pulse(self, number: int) -> None:
+        """A link was silent up to its deadline."""
+        link = self.all.get(number)
+        if link is None:
+            return
+        act = link.pulse.act(self._core.now.boot)
+        if act is Act.GIVE_UP:
+            self._core.log("info", f"{self._title(link)}: no answer, closed")
+            self._close(link, "no answer")
+            return
+        if act is Act.PING:
+            self._ping(number, limits.KEEPALIVE_ANSWER_S)
+        self._watch(link)
+
+    def clock_jumped(self) -> None:
+        """The machine slept: look at every link at once, and begin all back-offs anew."""
+        for number in list(self.all):
+            self._ping(number, limits.PROBE_ANSWER_S)
+        for row in self._rows.all():
+            if row.accepted and row.row not in self._core.routes:
+                self._dialling.want(row.row, fresh=True)
+
+    # -- frames -----------------------------------------------------------------------
+
+    def _dispatch(self, link: Link, frame: Frame) -> None:
+        match frame:
+            case Auth():
+                self._authenticated(link)
+            case Hello():
+                self._greeted(link, frame)
+            case Trusted():
+                self._trusted(link, frame)
+            case Ping():
+                self._core.send(link.number, Pong(nonce=frame.nonce))
+            case Pong():
+                self._pairs.answered(self._row(link), self.all, link.number)
+            case LinkError():
+                self._told(link, frame)
+            case Envelope():
+                self._mail.take_envelope(self._row(link), link.number, frame)
+            case Ack():
+                self._mail.take_ack(self._row(link), frame)
+            case _:
+                self.handlers[type(frame)](self._row(link), frame)
+
+    def _row(self, link: Link) -> ContactRow:
+        row = self._rows.get(link.contact)
+        if row is None:
+            raise RemoteError("not_contact", "removed here meanwhile")
+        return row
+
+    def _authenticated(self, link: Link) -> None:
+        key = link.session.peer_key
+        assert key is not None
+        row = self._rows.by_key(key)
+        accepted = row is not None and row.accepted
+        if link.attempt is not None:
+            self._check_expected(link, link.attempt, key)
+        elif self._is_unwanted(row):
+            self._core.log("info", f"{self._title(link)}: {short_id(key)} gets no answer")
+            self._close(link, "no answer for strangers")
+            return
+        self._core.emit(Authenticated(link.number, accepted))
+        waiting = sum(1 for other in self.all.values() if not self._is_accepted(other))
+        if not accepted and link.attempt is None and waiting > limits.PENDING_LINKS_MAX:
+            raise RemoteError("limit", "too many strangers are linked here")
+        if not link.session.dialled:
+            self._core.send(link.number, link.session.auth())
+        self._core.send(link.number, self._hello(link, row))
+
+    def _is_unwanted(self, row: ContactRow | None) -> bool:
+        if row is None:
+            return not self._core.settings.strangers
+        return row.trust == "blocked" or not (row.accepted or self._core.settings.strangers)
+
+    def _is_accepted(self, link: Link) -> bool:
+        row = self._rows.get(link.contact) if link.contact else None
+        return row is not None and row.accepted
+
+    def _check_expected(self, link: Link, attempt: Attempt, key: bytes) -> None:
+        """Refuse, loudly, another key than the one that is expected at this address."""
+        where = show_address(attempt.target.typed, attempt.target.port)
+        if attempt.contact is not None:
+            expected = self._rows.get(attempt.contact)
+            owners = [] if expected is None else [expected]
+        else:
+            owners = self._rows.owners(attempt.target.typed, attempt.target.port)
+        if not owners or any(owner.key == key for owner in owners):
+            return
+        if attempt.new:
+            for owner in owners:
+                self._rows.unmeet(owner.row, attempt.target.typed, attempt.target.port)
+            return
+        text = (
+            f"{where} was {owners[0].name}'s address and now answers with another key "
+            f"({short_id(key)})"
+        )
+        hint = f"if that is meant to be: connect --new {where}"
+        if (owners[0].row, attempt.target.typed, attempt.target.port) not in self._complained:
+            self._complained.add((owners[0].row, attempt.target.typed, attempt.target.port))
+            self._core.complain(text, hint, owners[0].row)
+        if attempt.explicit:
+            self._dialling.answer(attempt, CommandError(Code.REFUSED_BY_PEER, text, hint))
+        raise RemoteError("wrong_key", "another key than expected")
+
+    def _hello(self, link: Link, row: ContactRow | None) -> Hello:
+        recent = self._core.now.wall_ms - limits.EXPLICIT_WINDOW_S * 1000
+        asked = row is not None and row.accepted and not row.mutual and row.chosen_at > recent
+        return Hello(
+            protocol_min=PROTOCOL,
+            protocol_max=PROTOCOL,
+            features=FEATURES,
+            instance=self._core.instance,
+            name=self._core.profile.name,
+            explicit=asked or (link.attempt is not None and link.attempt.explicit),
+            frame_bytes_max=limits.FRAME_BYTES_MAX,
+        )
+
+    def _greeted(self, link: Link, hello: Hello) -> None:
+        key, attempt = link.session.peer_key, link.attempt
+        assert key is not None
+        row = self._rows.by_key(key)
+        if attempt is not None and attempt.explicit:
+            row = self._choose(link, attempt, key, hello.name)
+        elif row is None:
+            if not hello.explicit:
+                raise RemoteError("not_contact", "you are no contact here")
+            row = self._contacts.request(key, hello.name)
+        link.contact = row.row
+        link.attempt = None
+        if attempt is not None:
+            self._meet(row, attempt.target.typed, attempt.target.port)
+            self._dialling.answer(attempt, row)
+        self._pairs.settle(row.row, self.all, link.number)
+        if link.number in self.all:
+            self._say_trusted(link)
+
+    def _choose(self, link: Link, attempt: Attempt, key: bytes, hint: str) -> ContactRow:
+        try:
+            row = self._contacts.choose(key, hint)
+        except CommandError as error:
+            self._dialling.answer(attempt, error)
+            raise RemoteError("not_contact", "blocked") from error
+        self._core.emit(Authenticated(link.number, True))
+        for other in list(self.all.values()):
+            if other.contact == row.row:
+                self._say_trusted(other)
+        return row
+
+    def _say_trusted(self, link: Link, *, again: bool = False) -> None:
+        row = self._row(link)
+        if not row.accepted or (link.session.said_trusted and not again):
+            return
+        link.session.said_trusted = True
+        self._core.emit(RaiseFrameLimit(link.number, limits.FRAME_BYTES_MAX))
+        self._core.send(link.number, self._mail.trusted_frame(row))
+        if link.session.trusted is not None and not again:
+            self._trusted(link, link.session.trusted)
+
+    def _trusted(self, link: Link, frame: Trusted) -> None:
+        row = self._row(link)
+        if not row.mutual:
+            self._rows.update(row.row, mutual=1)
+            self._core.publish("contact.changed", row.row)
+        if not link.session.said_trusted:
+            return  # our user has not accepted them: nothing else of it is kept
+        if self._core.settings.learn_addresses and is_numeric(link.host):
+            for host, port in told_addresses(frame.addresses, frame.port, link.host):
+                self._meet(row, host, port)
+        if self._mail.take_trusted(row, frame):
+            for other in list(self.all.values()):
+                if other.contact == row.row and other.session.said_trusted:
+                    self._say_trusted(other, again=True)
+            route = self._core.routes.get(row.row)
+            if route is not None and route.open:
+                self._mail.bind(row.row, route)
+        self._open_route(link)
+
+    def _told(self, link: Link, error: LinkError) -> None:
+        row = self._rows.get(link.contact) if link.contact else None
+        self._core.log("info", f"{self._title(link)} ended it: {error.code} {error.text}")
+        key = link.session.peer_key
+        owner = row or (self._rows.by_key(key) if key is not None else None)
+        if error.code == "twin" and row is not None:
+            self._mail.renew(row)
+            self._complain_of_twin(row, "our own identity")
+        elif error.code == "not_contact" and owner is not None and owner.accepted:
+            self._rows.update(owner.row, mutual=0)
+            if owner.mutual:
+                self._core.publish("contact.changed", owner.row)
+                self._core.complain(
+                    f"{owner.name} does not have you as a contact any more",
+                    "what you send waits; to ask again, connect to their address",
+                    owner.row,
+                )
+        self._close(link, _WORDS.get(error.code, error.code))
+
+    # -- routes -----------------------------------------------------------------------
+
+    def _take_over(self, contact: int, number: int) -> None:
+        """A link becomes the contact's route."""
+        link = self.all[number]
+        was_open = contact in self._core.routes and self._core.routes[contact].open
+        self._core.routes[contact] = Route(
+            number, link.host, link.port, link.session.dialled, link.key_exchange
+        )
+        self._dialling.unwant(contact)
+        if was_open:
+            for call in self.went_down:
+                call(contact)
+        self._open_route(link, quietly=was_open)
+        if was_open and not self._core.routes[contact].open:
+            self._core.publish("peer.offline", contact)
+
+    def _is_route(self, link: Link) -> bool:
+        route = self._core.routes.get(link.contact)
+        return route is not None and route.link == link.number
+
+    def _open_route(self, link: Link, *, quietly: bool = False) -> None:
+        route = self._core.routes.get(link.contact)
+        if not link.session.open or route is None or route.link != link.number or route.open:
+            return
+        route.open = True
+        self._mail.bind(link.contact, route)
+        if not quietly:
+            self._core.publish("peer.online", link.contact)
+            self._core.log("info", f"{self._title(link)} is online")
+        for call in self.went_up:
+            call(link.contact)
+
+    def _ping(self, number: int, within: float) -> None:
+        link = self.all[number]
+        if link.contact:
+            link.nonce += 1
+            self._core.send(number, Ping(nonce=link.nonce))
+        link.pulse.probe(self._core.now.boot, within)
+        self._watch(link)
+
+    def _watch(self, link: Link) -> None:
+        self._core.timers.set(("pulse", link.number), link.pulse.deadline())
+
+    # -- the end of a link -------------------------------------------------------------
+
+    def trust_changed(self, row: ContactRow) -> None:
+        """Our user accepted, blocked or removed somebody."""
+        for link in [each for each in self.all.values() if each.contact == row.row]:
+            if row.accepted:
+                self._core.emit(Authenticated(link.number, True))
+                self._say_trusted(link)
+            elif row.trust == "blocked":
+                self._close(link, "blocked")
+        self._vouch()
+
+    def close_contact(self, row: ContactRow) -> None:
+        """The contact is being removed."""
+        for link in [each for each in self.all.values() if each.contact == row.row]:
+            self._close(link, "removed")
+        self._dialling.unwant(row.row)
+
+    def close_all(self, code: str) -> None:
+        """The daemon ends, or cannot go on: say so on every link."""
+        for link in list(self.all.values()):
+            self._core.send(link.number, LinkError(code=code, text=""))
+            self._core.emit(CloseLink(link.number, code))
+        self.all.clear()
+
+    def end(self, number: int, code: str) -> None:
+        """End one link for a reason of our own."""
+        if number in self.all:
+            link = self.all[number]
+            self._core.send(number, LinkError(code=code, text=""))
+            self._close(link, code)
+
+    def _fail(self, link: Link, error: RemoteError) -> None:
+        self._core.log("warning", f"{self._title(link)} ended by us: {error}")
+        if error.code == "twin" and link.contact:
+            self._complain_of_twin(self._row(link), "their identity")
+        if error.code != "wrong_key":
+            text = error.detail[: limits.ERROR_TEXT_CHARS_MAX]
+            self._core.send(link.number, LinkError(code=error.code, text=text))
+        words = "that is this daemon itself" if error.code == "self" else str(error)
+        self._close(link, words)
+
+    def _complain_of_twin(self, row: ContactRow, whose: str) -> None:
+        self._core.complain(
+            f"{whose} seems to be in use twice (link with {row.name})",
+            "stop the copy; two running copies of one profile disturb each other",
+            row.row,
+        )
+
+    def _close(self, link: Link, reason: str) -> None:
+        self._core.emit(CloseLink(link.number, reason))
+        self._drop(link, reason)
+
+    def _drop(self, link: Link, reason: str) -> None:
+        del self.all[link.number]
+        self._core.timers.cancel(("pulse", link.number))
+        if link.attempt is not None:
+            self._dialling.fail_target(link.attempt, reason)
+        contact = link.contact
+        heir = self._pairs.lost(contact, link.number) if contact else None
+        if not contact or not self._is_route(link):
+            return
+        if heir is not None:
+            self._take_over(contact, heir)
+            return
+        route = self._core.routes.pop(contact)
+        if route.open:
+            for call in self.went_down:
+                call(contact)
+            self._core.publish("peer.offline", contact)
+        row = self._rows.get(contact)
+        if row is not None and row.accepted:
+            self._dialling.want(contact)
+
+    def _meet(self, row: ContactRow, host: str, port: int) -> None:
+        self._rows.meet(row.row, host, port, self._core.now.wall_ms)
+        if row.accepted:
+            self._vouch()
+
+    def _vouch(self) -> None:
+        hosts = frozenset(host for host in self._rows.all_hosts() if is_numeric(host))
+        self._core.emit(Vouch(hosts))
+
+    def _title(self, link: Link) -> str:
+        row = self._rows.get(link.contact) if link.contact else None
+        who = "a peer" if row is None else row.name
+        return f"{who} at {show_address(link.host, link.port)}"

@@ -1,0 +1,248 @@
+"""The router: which part of the node an event is for, and what happens at the turn's end.
+
+What holds always: an event changes the store inside the savepoint around `handle`, and its
+effects are returned, not performed; so whoever drives the node commits first and releases
+then.  There is no decision in this file that is not "whose is it".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tntd.effects import Effect, Stop
+from tntd.errors import Code, CommandError, RemoteError
+from tntd.events import (
+    Answered,
+    ClientClosed,
+    ClientDrained,
+    ClientOpened,
+    ClockJumped,
+    DialFailed,
+    Event,
+    FrameArrived,
+    LaneFailed,
+    LaneFinished,
+    LaneOpened,
+    LaneProgressed,
+    LineArrived,
+    LineTooLong,
+    LinkBroken,
+    LinkClosed,
+    LinkOpened,
+    Now,
+    Started,
+    StopRequested,
+    TimeCame,
+)
+from tntd.node.chat import Chat
+from tntd.node.clients import Clients
+from tntd.node.commands import DaemonCommands, FileCommands, PeopleCommands, TalkCommands
+from tntd.node.contacts import Contacts
+from tntd.node.core import Core, Profile
+from tntd.node.dialling import Dialling
+from tntd.node.incoming import Incoming
+from tntd.node.journal import Journal
+from tntd.node.links import Links
+from tntd.node.mail import Mail
+from tntd.node.outgoing import Outgoing
+from tntd.node.transfers import Transfers
+from tntd.store import Store
+from tntd.store.contacts import ContactRow
+from tntd.wire.frames import NUMBERS, Body, Cancel, Envelope, LaneAnswer, LaneOffer, decode
+
+ENVELOPE_TYPE = NUMBERS[Envelope]
+RESUME_DELAY_S = 1.0  # after starting over, so that a lasting cause does not spin
+
+
+class Node:
+    """The whole of a daemon but its I/O.  Built inside a transaction of the store."""
+
+    def __init__(self, store: Store, profile: Profile) -> None:
+        core = self._core = Core(store, profile)
+        self._journal = Journal(core)
+        self._mail = Mail(core)
+        self._contacts = Contacts(core)
+        chat = Chat(core, self._mail)
+        self._transfers = Transfers(core)
+        self._outgoing = Outgoing(core, self._mail, self._transfers)
+        self._incoming = Incoming(core, self._mail, self._transfers)
+        self._dialling = Dialling(core)
+        self._links = Links(core, self._contacts, self._mail, self._dialling)
+        self._clients = Clients(core, self._journal, self._transfers)
+        self._join(chat)
+        self._turn_over = True
+        self._handlers = self._table()
+        self._timers: dict[str, Callable[[int], None]] = {
+            "pulse": self._links.pulse,
+            "redial": self._dialling.redial,
+            "connect": self._dialling.expire,
+            "sent": self._mail.mark_sent,
+            "offer": self._outgoing.offer_expired,
+            "again": self._outgoing.again,
+        }
+
+    def _join(self, chat: Chat) -> None:
+        """Fill the tables by which lower parts reach higher ones."""
+        core, links = self._core, self._links
+        links.handlers[LaneOffer] = self._incoming.lane_offered
+        links.handlers[LaneAnswer] = self._outgoing.lane_answered
+        links.went_up = [self._outgoing.went_up]
+        links.went_down = [self._outgoing.went_down, self._incoming.went_down]
+        self._mail.arrived[Cancel] = self._cancel_arrived
+        for commands in (
+            PeopleCommands(core, self._contacts, links, self._dialling, self._end_transfers),
+            TalkCommands(core, self._contacts, chat),
+            FileCommands(core, self._contacts, self._transfers, self._outgoing, self._incoming),
+            DaemonCommands(core, links, self._clients.count, self._stop),
+        ):
+            self._clients.handlers.update(commands.table())
+
+    # -- the turn ---------------------------------------------------------------------
+
+    def handle(self, event: Event, now: Now) -> list[Effect]:
+        """What follows from an event; called inside a savepoint."""
+        self._core.now = now
+        self._core.effects = []
+        if self._turn_over:
+            self._turn_over = False
+            self._clients.begin_turn()
+        self._handlers[type(event)](event)
+        return self._core.effects
+
+    def finish_turn(self, now: Now) -> list[Effect]:
+        """What follows from the turn as a whole; called once, inside its transaction."""
+        self._core.now = now
+        self._core.effects = []
+        self._turn_over = True
+        self._mail.finish_turn()
+        self._clients.finish_turn()
+        return self._core.effects
+
+    def fault(self, event: Event, error: Exception, now: Now) -> list[Effect]:
+        """Our own code failed on an event, which was rolled back: end what it came from, or,
+        where that is nobody's, start over from the store."""
+        self._core.now = now
+        self._core.effects = []
+        match event:
+            case FrameArrived():
+                self._note_envelope(event)
+                self._links.end(event.link, "internal")
+            case LineArrived():
+                self._clients.failed(event.client, event.line)
+            case _:
+                return self.restart(f"failed on {type(event).__name__}: {error!r}", now)
+        return self._core.effects
+
+    def restart(self, reason: str, now: Now) -> list[Effect]:
+        """Start over from the store, keeping the clients: a commit failed, or our code did."""
+        core = self._core
+        core.now = now
+        core.effects = []
+        self._links.close_all("storage")
+        self._links.reset()
+        self._transfers.reset()
+        self._dialling.reset()
+        for part in (self._mail, self._outgoing, self._incoming):
+            part.reset()
+        effects = core.effects
+        core.reset()
+        core.effects = effects
+        text = f"the daemon could not do this: {reason}"
+        self._clients.restart(CommandError(Code.STORAGE, text, "free disk space, then try again"))
+        core.log("error", f"starting over: {reason}")
+        core.timers.set(("resume", 0), now.boot + RESUME_DELAY_S)
+        return core.effects
+
+    def deadline(self) -> float | None:
+        """When TimeCame is to be handled next, in seconds of the boot clock."""
+        return self._core.timers.nearest()
+
+    # -- whose is it ------------------------------------------------------------------
+
+    def _table(self) -> dict[type[Event], Callable[[Any], None]]:
+        links, clients = self._links, self._clients
+        return {
+            FrameArrived: links.frame,
+            LineArrived: lambda event: clients.line(event.client, event.line),
+            LaneProgressed: lambda event: self._transfers.progressed(event.lane, event.bytes_done),
+            LaneOpened: self._lane_changed,
+            LaneFinished: self._lane_changed,
+            LaneFailed: self._lane_changed,
+            Answered: self._answered,
+            TimeCame: self._time_came,
+            LinkOpened: links.opened,
+            LinkClosed: lambda event: links.closed(event.link, event.reason),
+            LinkBroken: lambda event: links.broken(
+                event.link, RemoteError(event.code, event.detail)
+            ),
+            DialFailed: lambda event: self._dialling.failed(event.dial, event.reason),
+            ClientOpened: lambda event: clients.opened(event.client, event.local_user),
+            ClientDrained: lambda event: clients.drained(event.client),
+            LineTooLong: lambda event: clients.too_long(event.client),
+            ClientClosed: lambda event: clients.closed(event.client),
+            Started: self._start,
+            ClockJumped: lambda _event: links.clock_jumped(),
+            StopRequested: lambda _event: self._stop(),
+        }
+
+    def _start(self, event: Started) -> None:
+        self._core.peer_port = event.peer_port
+        self._core.started_at = self._core.now.boot
+        self._begin()
+
+    def _begin(self) -> None:
+        self._outgoing.start()
+        self._incoming.start()
+        self._links.start()
+
+    def _answered(self, event: Answered) -> None:
+        then = self._core.tasks.pop(event.task, None)
+        if then is not None:
+            then(event.answer)
+
+    def _time_came(self, _event: TimeCame) -> None:
+        for kind, number in self._core.timers.pop_due(self._core.now.boot):
+            if kind == "resume":
+                self._begin()
+            else:
+                self._timers[kind](number)
+
+    def _lane_changed(self, event: LaneOpened | LaneFinished | LaneFailed) -> None:
+        moving = self._transfers.by_lane(event.lane)
+        if moving is None:
+            return
+        part = self._outgoing if moving.outgoing else self._incoming
+        match event:
+            case LaneOpened():
+                part.lane_opened(moving)
+            case LaneFinished():
+                part.lane_finished(moving, event)
+            case LaneFailed():
+                part.lane_failed(moving, event)
+
+    def _cancel_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
+        assert isinstance(body, Cancel)
+        row = self._core.store.transfers.by_id(contact.row, body.transfer)
+        if row is not None and not row.ended:
+            part = self._outgoing if row.outgoing else self._incoming
+            part.cancelled_there(row, body)
+
+    def _end_transfers(self, contact: int) -> None:
+        """The contact is blocked or removed: nothing moves to or from them any more."""
+        for row in self._core.store.transfers.live(contact):
+            if row.outgoing:
+                self._outgoing.cancel(row)
+            else:
+                self._incoming.drop(row)
+
+    def _note_envelope(self, event: FrameArrived) -> None:
+        if event.type == ENVELOPE_TYPE:
+            frame = decode(event.type, event.body)
+            assert isinstance(frame, Envelope)
+            self._mail.note_failure(frame)
+
+    def _stop(self) -> None:
+        self._links.close_all("shutdown")
+        self._core.log("info", "stopping")
+        self._core.emit(Stop())
