@@ -140,7 +140,7 @@ def _run(
     children.start()
 
     identity = _identity(place, notes)
-    store = Store.open(place.data / DATABASE_NAME)
+    store = _open_store(place.data / DATABASE_NAME)
     stack.callback(store.close)
     control = _open_control(stack, place.name, settings)
     peers, port = _open_peers(store, settings, notes)
@@ -189,6 +189,15 @@ def _identity(place: _Place, notes: list[str]) -> Identity:
             "contacts you are a stranger; put a copy back if you have one"
         )
     return Identity(seed)
+
+
+def _open_store(path: Path) -> Store:
+    """The database, which nobody else may read even in a folder that they may look into."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # empty, it is a new database
+    except OSError as error:
+        raise StartError(f"cannot open {path}: {error.strerror}; check its folder") from error
+    return Store.open(path)
 
 
 # -- clients and peers --------------------------------------------------------------------
