@@ -21,7 +21,7 @@ class _Request(msgspec.Struct, kw_only=True):
     jsonrpc: str
     method: str
     id: int | str | None | msgspec.UnsetType = msgspec.UNSET
-    params: msgspec.Raw | None = None
+    params: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -70,7 +70,7 @@ def parse_request(line: bytes) -> Request:
             id,
         )
     try:
-        params = _params_decoders[method.name].decode(raw.params if raw.params else b"{}")
+        params = _params_decoders[method.name].decode(raw.params)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(
             Code.INVALID_PARAMS, f"{method.name}: {error}", "see tntd/control/README.md", id

@@ -49,7 +49,6 @@ class Database:
             "foreign_keys=ON",
             "cache_size=-4096",
             "temp_store=MEMORY",
-            "trusted_schema=OFF",
         ):
             self.sql.execute(f"PRAGMA {pragma}")
         if sys.platform == "darwin":
