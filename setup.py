@@ -45,6 +45,7 @@ setup(
     install_requires=[
         "blake3>=1.0.5",
         "cryptography>=50",
+        "mnemonic>=0.21",
         "msgspec>=0.20",
         "platformdirs>=4.3",
         "prompt_toolkit>=3.0.50",

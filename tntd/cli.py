@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from tntd import __version__, config, launch
-from tntd.control import places
+from tntd.control import names, places
 from tntd.control.visible import visible
 from tntd.errors import CommandError, StartError
 from tntd.launch import Ready
@@ -93,7 +93,7 @@ def _absolute(text: str) -> Path:
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Exit with 2 where an option is wrong; complete the others."""
     try:
-        options.name = places.check_name(_login_name() if options.name is None else options.name)
+        options.name = names.check_name(_login_name() if options.name is None else options.name)
     except CommandError as error:
         parser.error(f"{error.message}; {error.hint}")
     if options.control is not None and options.control.startswith("unix:"):

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import unicodedata
 from pathlib import Path
 
 import msgspec
 import platformdirs
 
-from tntd.errors import Code, CommandError
 
 # The shortest limit among platforms for a Unix socket's path is macOS's 104 with its NUL.
 SOCKET_PATH_BYTES_MAX = 100
-_FORBIDDEN = re.compile(r"[/\\:*?\"<>|#@\s]")
 
 
 class Endpoint(msgspec.Struct, kw_only=True):
@@ -29,26 +25,6 @@ class Endpoint(msgspec.Struct, kw_only=True):
     pid: int
     control: str
     token_file: str | None = None
-
-
-def check_name(name: str) -> str:
-    """A profile's or contact's name, normalised (NFC).
-
-    Raises CommandError(INVALID_PARAMS) for one that is empty, longer than 64 characters, begins with "-" or ".", or
-    holds blanks, control characters, or any of / \\ : * ? " < > | # @.
-    """
-    name = unicodedata.normalize("NFC", name)
-    bad = _FORBIDDEN.search(name) or not name.isprintable()
-    if not name or len(name.encode()) > 64 or name[0] in "-." or bad:
-        shown = name if name.isprintable() else ascii(name)
-        raise CommandError(
-            Code.INVALID_PARAMS,
-            f"not a usable name: {shown!r}"
-            if name.isprintable()
-            else f"not a usable name: {shown}",
-            'use up to 64 bytes of letters, digits, - _ . without blanks or / \\ : * ? " < > | # @',
-        )
-    return name
 
 
 def config_dir() -> Path:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Collection
 
 from tntd import limits
-from tntd.control.places import check_name
+from tntd.control.names import check_name
 from tntd.errors import CommandError, RemoteError
 
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp"})  # but the joiner that emoji need

@@ -11,7 +11,7 @@ import hashlib
 from mnemonic import Mnemonic
 
 from tntd import limits
-from tntd.control.places import check_name
+from tntd.control.names import check_name
 from tntd.errors import Code, CommandError, RemoteError
 from tntd.machines.identity import id_to_key, key_to_id
 from tntd.machines.naming import fold, local_name
