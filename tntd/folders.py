@@ -35,15 +35,19 @@ def private_folder(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
-        found = path.stat()
+        found, above = path.stat(), path.parent.stat()
     except OSError as error:
         raise StartError(
             f"cannot make the folder {shown}: {error.strerror}; check who owns {shown} "
             "and the folders above it, or choose another place"
         ) from error
     if os.name == "posix":
-        if os.geteuid() not in (0, found.st_uid):
-            raise StartError(f"the folder {shown} belongs to another user; choose another place")
+        for owner in (found.st_uid, above.st_uid):
+            if os.geteuid() not in (0, owner) and owner != 0:
+                raise StartError(
+                    f"the folder {shown}, or the one above it, belongs to another user; "
+                    "choose another place"
+                )
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise StartError(f"others may write to the folder {shown}; first: chmod 700 {shown}")
     return path

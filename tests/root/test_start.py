@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
@@ -208,11 +209,8 @@ def test_a_wrong_command_line_is_2(background: Any, options: list[str]):
 
 
 def test_the_default_name_is_the_login_name(home: Path):
-    alice = run([*TNTD, "--json"], home, timeout=LONG_S, preexec_fn=None)
-    ready = json.loads(alice.stdout)
+    ready = json.loads(run([*TNTD, "--json"], home).stdout)
     os.kill(ready["pid"], signal.SIGKILL)
-    import getpass
-
     assert ready["name"] == getpass.getuser()
 
 
@@ -358,7 +356,10 @@ def test_the_data_can_be_moved(daemon: Start, home: Path):
     assert moved.id == first
 
 
-def test_a_home_with_a_long_path_has_a_short_socket(daemon: Start, home: Path):
+def test_a_home_with_a_long_path_has_a_short_socket(
+    daemon: Start, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home / "xdg"))
     deep = home / ("d" * 60) / ("e" * 60)
     alice = daemon("alice", home=deep)
     path = alice.ready["control"].removeprefix("unix:")

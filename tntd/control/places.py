@@ -43,7 +43,13 @@ def data_dir(name: str) -> Path:
 def runtime_dir() -> Path:
     """The folder of sockets, locks and endpoint files."""
     home = os.environ.get("TNT_HOME")
-    return Path(home).absolute() / "run" if home else platformdirs.user_runtime_path("tnt")
+    return Path(home).absolute() / "run" if home else _user_runtime_dir()
+
+
+def _user_runtime_dir() -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that XDG_RUNTIME_DIR is not set is no user's concern
+        return platformdirs.user_runtime_path("tnt")
 
 
 def downloads_dir() -> Path:
@@ -62,7 +68,7 @@ def socket_path(name: str) -> Path:
     if len(os.fsencode(short)) <= SOCKET_PATH_BYTES_MAX:
         return short
     # TNT_HOME itself is too deep: the user's own runtime folder, whose path is short.
-    return platformdirs.user_runtime_path("tnt") / f"{digest}.sock"
+    return _user_runtime_dir() / f"{digest}.sock"
 
 
 def endpoint_path(name: str) -> Path:
