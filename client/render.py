@@ -1,0 +1,279 @@
+"""How messages, contacts and transfers look.  Pure: structs in, styled lines out.
+
+What holds always: every text that came from elsewhere goes through `visible`, so that nobody can
+drive the reader's terminal, and every further line of a message is indented, so that nobody
+can fake a line of somebody else inside a message.  A line is a list of (style, text) pairs, as
+prompt_toolkit takes them; terminal.py turns the same lines into escape sequences for scripts,
+which saves them loading prompt_toolkit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from tntd.control.schema import Contact, Message, Status, Transfer
+from tntd.control.visible import visible
+
+from . import figures
+
+Line = list[tuple[str, str]]
+
+PLAIN: Final = ""
+DIM: Final = "class:dim"
+NAME: Final = "class:name"
+OWN: Final = "class:own"
+GOOD: Final = "class:good"
+BAD: Final = "class:bad"
+NOTE: Final = "class:note"
+ELSEWHERE: Final = "class:elsewhere"
+
+_INDENT: Final = "        "  # as wide as "[12:03] "
+_ID_CHARS: Final = 11  # two groups of the id, for lines that people read
+_TRANSFER_CHARS: Final = 8
+
+
+def plain(line: Line) -> str:
+    """A line without its styles."""
+    return "".join(text for _, text in line)
+
+
+def note(text: str) -> Line:
+    """A line of ours about what happened."""
+    return [(NOTE, "* "), (PLAIN, visible(text))]
+
+
+def trouble(text: str, hint: str = "") -> Line:
+    """A line about what went wrong, and what to do."""
+    line: Line = [(BAD, "! "), (PLAIN, visible(text))]
+    return [*line, (DIM, f"; {visible(hint)}")] if hint else line
+
+
+def separator(text: str) -> Line:
+    """A dim line between others."""
+    return [(DIM, f"-- {visible(text)} --")]
+
+
+def short(id: str) -> str:
+    """The first groups of a contact's id."""
+    return visible(id[:_ID_CHARS])
+
+
+def transfer_id(transfer: Transfer) -> str:
+    """Enough of a transfer's id to type."""
+    return visible(transfer.id[:_TRANSFER_CHARS])
+
+
+# -- messages -----------------------------------------------------------------------------
+
+
+def is_own(message: Message, own_name: str) -> bool:
+    """Whether we sent it.  A contact may have our very name, then it is the conversation's."""
+    return message.from_ == own_name and message.conversation != own_name
+
+
+def message(
+    message: Message, own_name: str, *, elsewhere: bool = False, faint: bool = False, mark: str = ""
+) -> list[Line]:
+    """A message as lines.
+
+    `elsewhere`: it belongs to another conversation than the one being written to, and says so.
+    `faint`: shown before, as context.  `mark`: what else to say, dim, at the end.
+    """
+    if message.kind == "notice":
+        return [[(DIM, f"[{figures.clock(message.sent_at)}] * {visible(message.text)}")]]
+    first, *rest = visible(message.text, lines=True).replace("\t", "    ").split("\n")
+    who = _who(message, own_name, elsewhere)
+    lines: list[Line] = [[(DIM, f"[{figures.clock(message.sent_at)}] "), *who, (PLAIN, first)]]
+    lines += [[(PLAIN, _INDENT + text)] for text in rest]
+    if elsewhere:
+        lines[-1].append((DIM, f"   (/to {visible(message.conversation)})"))
+    if mark:
+        lines[-1].append((DIM, f"   ({mark})"))
+    if faint:
+        return [[(DIM, plain(line))] for line in lines]
+    return lines
+
+
+def _who(message: Message, own_name: str, elsewhere: bool) -> Line:
+    name = visible(message.from_)
+    if not is_own(message, own_name):
+        return [(ELSEWHERE if elsewhere else NAME, name), (PLAIN, ": ")]
+    if elsewhere:
+        return [(OWN, name), (PLAIN, f" -> {visible(message.conversation)}: ")]
+    return [(OWN, name), (PLAIN, ": ")]
+
+
+def conversation(messages: Iterable[Message], own_name: str, today: str = "") -> list[Line]:
+    """Messages with the date between them where the day changes from `today` on."""
+    lines: list[Line] = []
+    day = today
+    for item in messages:
+        if figures.day(item.sent_at) != day:
+            day = figures.day(item.sent_at)
+            lines.append(separator(day))
+        mark = "queued" if is_own(item, own_name) and item.state == "queued" else ""
+        lines += message(item, own_name, mark=mark)
+    return lines
+
+
+# -- contacts -----------------------------------------------------------------------------
+
+
+def contact_state(contact: Contact) -> str:
+    """Where things stand with a contact, in a few words."""
+    if contact.trust == "blocked":
+        return "blocked"
+    if contact.trust == "pending":
+        return "asks to talk to you"
+    if not contact.mutual:
+        return "has not accepted you yet"
+    return "online" if contact.online else "offline"
+
+
+def contact_line(contact: Contact, width: int = 0) -> Line:
+    """One line of the list of contacts; `width` is that of the longest name."""
+    state = contact_state(contact)
+    style = GOOD if state == "online" else PLAIN
+    details = []
+    if contact.trust == "accepted":
+        details.append("not verified")
+    if contact.trust == "verified":
+        details.append("verified")
+    if contact.unread:
+        details.append(f"{contact.unread} unread")
+    if contact.queued:
+        details.append(f"{contact.queued} queued")
+    return [
+        (NAME, visible(contact.name).ljust(width)),
+        (DIM, f"  {short(contact.id)}  "),
+        (style, state),
+        (PLAIN, "".join(f", {detail}" for detail in details)),
+    ]
+
+
+def contacts(items: list[Contact]) -> list[Line]:
+    """The list of contacts."""
+    width = max((len(visible(contact.name)) for contact in items), default=0)
+    return [contact_line(contact, width) for contact in items]
+
+
+def request(contact: Contact) -> Line:
+    """A contact request, with what to type."""
+    name = visible(contact.name)
+    return [
+        (NOTE, "* "),
+        (NAME, name),
+        (PLAIN, f" ({short(contact.id)}) asks to talk to you: /accept {name} or /block {name}"),
+    ]
+
+
+def connected(contact: Contact, slash: str = "") -> Line:
+    """What a connect led to.  `slash` goes before the verbs named, "/" in the REPL."""
+    name = visible(contact.name)
+    line: Line = [
+        (NOTE, "* "),
+        (PLAIN, "connected to "),
+        (NAME, name),
+        (PLAIN, f" ({short(contact.id)})"),
+    ]
+    if not contact.mutual:
+        return [*line, (PLAIN, "; they have not accepted you yet, what you send waits for it")]
+    if contact.trust != "verified":
+        return [*line, (DIM, f"   verify with {slash}verify {name}")]
+    return line
+
+
+# -- transfers ----------------------------------------------------------------------------
+
+
+def transfer_what(transfer: Transfer) -> str:
+    """Name and size: "photo.jpg (1.2 MiB)"."""
+    return f"{visible(transfer.name)} ({figures.size(transfer.bytes_total)})"
+
+
+def transfer_peer(transfer: Transfer) -> str:
+    """Direction and contact: "to bob", "from bob"."""
+    return f"{'to' if transfer.direction == 'out' else 'from'} {visible(transfer.contact)}"
+
+
+def transfer_news(transfer: Transfer, slash: str = "") -> Line | None:
+    """The line that a new state of a transfer deserves, None for one that needs none."""
+    what, peer = transfer_what(transfer), transfer_peer(transfer)
+    if transfer.state == "done":
+        return _transfer_done(transfer, what)
+    if transfer.state == "failed":
+        return trouble(f"{what} {peer} failed: {transfer.error or 'no reason was given'}")
+    if transfer.state in ("cancelled", "declined"):
+        reason = f": {transfer.error}" if transfer.error else ""
+        return note(f"{what} {peer} was {transfer.state}{reason}")
+    if transfer.state == "offered" and transfer.direction == "in":
+        id = transfer_id(transfer)
+        return note(
+            f"{visible(transfer.contact)} offers {what}: {slash}transfers get {id} "
+            f"or {slash}transfers decline {id}"
+        )
+    return None
+
+
+def _transfer_done(transfer: Transfer, what: str) -> Line:
+    if transfer.direction == "out":
+        return note(f"{visible(transfer.contact)} has {what}")
+    return note(f"received {what} from {visible(transfer.contact)}: {visible(transfer.path or '')}")
+
+
+def transfer_line(transfer: Transfer) -> Line:
+    """One line of the list of transfers."""
+    state = transfer.state
+    line: Line = [
+        (DIM, f"{transfer_id(transfer)}  "),
+        (PLAIN, f"{transfer_peer(transfer)}  {transfer_what(transfer)}  "),
+        (BAD if state == "failed" else GOOD if state == "done" else PLAIN, state),
+    ]
+    if state == "active":
+        line.append((PLAIN, f" {transfer_progress(transfer)}"))
+    if transfer.error:
+        line.append((DIM, f"  {visible(transfer.error)}"))
+    elif transfer.path and state == "done" and transfer.direction == "in":
+        line.append((DIM, f"  {visible(transfer.path)}"))
+    return line
+
+
+def transfer_progress(transfer: Transfer) -> str:
+    """How far a running transfer is: "43% 12.3 MiB/s"."""
+    done = f"{figures.percent(transfer.bytes_done, transfer.bytes_total)}%"
+    return f"{done} {figures.rate(transfer.rate)}".rstrip()
+
+
+def transfer_bar(transfer: Transfer) -> str:
+    """A progress line with a bar, no wider than 80 columns for a short name."""
+    done, total = transfer.bytes_done, transfer.bytes_total
+    name = visible(transfer.name)
+    name = name if len(name) <= 24 else name[:23] + "…"
+    line = (
+        f"{name}  [{figures.bar(done, total)}] {figures.percent(done, total):3}%  "
+        f"{figures.size(done)} of {figures.size(total)}"
+    )
+    if transfer.state != "active":
+        return f"{line}  {transfer.state}"
+    return f"{line}  {figures.rate(transfer.rate)}".rstrip()
+
+
+# -- the daemon ---------------------------------------------------------------------------
+
+
+def status(status: Status) -> list[Line]:
+    """The daemon in a few lines."""
+    transfers = status.transfers
+    rows = (
+        ("name", visible(status.name)),
+        ("id", visible(status.id)),
+        ("version", visible(status.version)),
+        ("running for", figures.duration(status.uptime_s)),
+        ("peer port", str(status.peer_port)),
+        ("contacts", f"{status.contacts}, {figures.count(status.links, 'link')} to them"),
+        ("clients", str(status.clients)),
+        ("transfers", f"{transfers.active} active, {transfers.queued} queued"),
+        ("memory", figures.size(status.rss_bytes)),
+    )
+    return [[(DIM, f"{name:12}"), (PLAIN, value)] for name, value in rows]

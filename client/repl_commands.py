@@ -1,0 +1,180 @@
+"""Running commands in the REPL: each step is awaited while the user types on.
+
+What holds always: what a command changes in the client itself (`/to`) is done before the next line
+is read, so a line never goes to the conversation before; and a failure is one line on the screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from tntd.control.schema import Contact, MessageList
+from tntd.errors import CommandError
+
+from . import render, repl_help, steps
+from .arguments import repl_arguments
+from .failures import ClientFailure, Refused
+from .repl_desk import Desk
+from .repl_lines import AS_TEXT_HINT, Run
+from .repl_link import Link
+
+LOOK_BACK_MIN: Final = 3  # messages shown on /to
+LOOK_BACK_MAX: Final = 200
+STOP_TIMEOUT_S: Final = 30.0
+_LOCAL: Final = (steps.Show, steps.Bars, steps.Switch, steps.Help, steps.Leave)
+
+
+class Prompt(Protocol):
+    """What of the prompt is needed here."""
+
+    def is_typing(self) -> bool:
+        """Whether there is text in the input line."""
+
+    def leave(self) -> None:
+        """End the REPL."""
+
+    async def ask(self, question: str) -> bool | None:
+        """The answer to a yes-or-no question; None where it was waved away."""
+
+
+class Commands:
+    """Starts commands and keeps those under way."""
+
+    def __init__(self, desk: Desk, link: Link, prompt: Prompt) -> None:
+        self._desk = desk
+        self._link = link
+        self._prompt = prompt
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, action: Run) -> None:
+        """Run a command; what needs no waiting is done on return."""
+        hint = AS_TEXT_HINT if action.bare else ""
+        try:
+            current = self._desk.model.current or ""
+            arguments = repl_arguments(action.verb, action.words, current)
+            assert action.verb.run is not None
+            script = action.verb.run(arguments)
+            step = next(script)
+            while isinstance(step, _LOCAL):
+                self._do(step)
+                step = next(script)
+        except StopIteration:
+            return
+        except (ClientFailure, CommandError) as error:
+            self._tell(error, hint)
+            return
+        label = " ".join([action.verb.name, *action.words])
+        self._go(self._await(script, step, label, hint))
+
+    def _go(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _await(
+        self, script: steps.Script[None], step: steps.Step, label: str, hint: str
+    ) -> None:
+        model = self._desk.model
+        model.busy.append(label)
+        try:
+            while True:
+                try:
+                    answer = await self._wait_for(step)
+                except (ClientFailure, CommandError) as error:
+                    step = script.throw(error)
+                else:
+                    step = script.send(answer)
+        except StopIteration:
+            self._link.refresh()
+        except (ClientFailure, CommandError) as error:
+            self._tell(error, hint)
+        finally:
+            model.busy.remove(label)
+            self._desk.redraw()
+
+    def _tell(self, error: ClientFailure | CommandError, hint: str) -> None:
+        hints = [error.hint] if isinstance(error, CommandError) else []
+        text = "; ".join(filter(None, (*hints, hint)))
+        self._desk.screen.show([render.trouble(error.message, text)])
+
+    # -- steps ------------------------------------------------------------------------
+
+    def _do(self, step: steps.Step) -> None:
+        """A step that needs no waiting.  Raises CommandError."""
+        match step:
+            case steps.Show(_, lines):
+                self._desk.screen.show(lines)
+            case steps.Help(verb):
+                self._desk.screen.show(repl_help.lines(verb))
+            case steps.Switch(contact, gentle):
+                self._switch(contact, gentle)
+            case steps.Leave():
+                self._prompt.leave()
+            case _:
+                pass  # bars: the toolbar shows them
+
+    async def _wait_for(self, step: steps.Step) -> Any:
+        match step:
+            case steps.Call(method, params):
+                return await self._call(method, params)
+            case steps.Ask(question):
+                return await self._prompt.ask(question)
+            case steps.AwaitEnd():
+                return await self._link.wait_end(STOP_TIMEOUT_S)
+            case steps.ReadInput():
+                raise Refused("- reads standard input only in tnt; type the text itself here")
+            case steps.NextEvent():
+                raise Refused("waiting is for tnt; here events come by themselves")
+            case _:
+                self._do(step)
+                return None
+
+    async def _call(self, method: str, params: dict[str, Any]) -> Any:
+        if method != "daemon.shutdown":
+            return await self._link.call(method, params)
+        self._link.stopping = True
+        try:
+            return await self._link.call(method, params)
+        except BaseException:
+            self._link.stopping = False
+            raise
+
+    # -- conversations ----------------------------------------------------------------
+
+    def _switch(self, wanted: Contact | str, gentle: bool) -> None:
+        desk = self._desk
+        contact = desk.model.find(wanted) if isinstance(wanted, str) else wanted
+        desk.model.set_contact(contact)
+        if not isinstance(wanted, str):
+            desk.feed.know([contact])
+        if contact.trust == "blocked":
+            raise Refused(f"{contact.name} is blocked; first: /unblock {contact.name}")
+        if contact.id == desk.model.current:
+            return
+        if gentle and desk.model.current is not None and self._prompt.is_typing():
+            return  # a line that is being written must not change its addressee
+        desk.talk_to(contact.id)
+        desk.redraw()
+        if not gentle:
+            self._go(self._look_back(contact))
+
+    async def _look_back(self, contact: Contact) -> None:
+        limit = max(LOOK_BACK_MIN, min(contact.unread, LOOK_BACK_MAX))
+        try:
+            params = {"conversation": contact.id, "limit": limit}
+            answer = await self._link.call("messages.list", params)
+        except (ClientFailure, CommandError) as error:
+            self._tell(error, "")
+            return
+        messages = msgspec.convert(answer, MessageList).messages
+        title = render.separator(contact.name)
+        self._desk.screen.show([title, *self._desk.feed.recall(messages)])
+        self._link.mark_read()
+
+    def stop(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()

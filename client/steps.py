@@ -1,0 +1,97 @@
+"""What a command does, as values: the steps that it yields to whoever runs it.
+
+A command is a generator.  It yields a step and gets the step's answer back, so one body serves
+`tnt`, which blocks on each step, and `tnt-repl`, which awaits it while the user types on; and a
+test can run it by hand.  What holds always: a command does no input or output itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from tntd.control.schema import METHODS, Contact, Transfer
+
+from .render import Line
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask the daemon.  -> the result, undecoded"""
+
+    method: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NextEvent:
+    """Wait for the next event (after a call of events.subscribe).  -> the event"""
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Tell the user: `objects` are what `--json` prints, one a line, `lines` what people read."""
+
+    objects: Sequence[Any]
+    lines: Sequence[Line]
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """How far transfers are: on a terminal this redraws the bars of the step before."""
+
+    transfers: Sequence[Transfer]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A yes-or-no question.  -> bool, or None where there is nobody to ask"""
+
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadInput:
+    """Read standard input to its end.  -> bytes"""
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Make somebody the current conversation; if `gentle`, only where that surprises nobody.
+    A text is a name or id, looked up among the contacts."""
+
+    contact: Contact | str
+    gentle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitEnd:
+    """The daemon was asked to stop: wait for that.  -> whether it did"""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """Show the table of verbs, or the row of one."""
+
+    verb: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """End the client; the daemon goes on."""
+
+
+Step = Call | NextEvent | Show | Bars | Ask | ReadInput | Switch | AwaitEnd | Help | Leave
+Script = Generator[Step, Any, _T]
+
+
+def ask_daemon(method: str, params: dict[str, Any], kind: type[_T]) -> Script[tuple[Any, _T]]:
+    """Call a method: its result as it came (for --json) and decoded (for people)."""
+    assert METHODS[method].result is kind
+    raw = yield Call(method, params)
+    return raw, msgspec.convert(raw, kind)

@@ -1,0 +1,123 @@
+"""What `tnt` prints: styled lines, JSON, and progress bars where there is a terminal.
+
+What holds always: with `--json` standard output holds nothing but JSON, one object a line; bars
+are drawn only on a terminal, elsewhere progress is plain lines; NO_COLOR is respected.  JSON is
+UTF-8, but characters that could drive a terminal are written as escapes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, TextIO
+
+from tntd.control.schema import Transfer
+from tntd.control.visible import visible
+
+from . import figures, render
+from .render import Line
+
+# Select Graphic Rendition parameters of each style; bold and dim are no colours.
+_CODES: Final = {
+    render.DIM: "2",
+    render.NAME: "1;36",
+    render.OWN: "1",
+    render.GOOD: "32",
+    render.BAD: "1;31",
+    render.NOTE: "36",
+    render.ELSEWHERE: "1;33",
+}
+_PLAIN_STEP_PERCENT: Final = 10
+
+
+def one_line_json(value: Any) -> str:
+    """`value` as JSON on one line that is safe to show."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character if visible(character) == character else _escaped(character) for character in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character, ensure_ascii=True)[1:-1] if ord(character) > 0x7E else "\\u007f"
+
+
+def drives_well(stream: TextIO) -> bool:
+    """Whether escape sequences make sense on `stream`."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    # The classic Windows console shows escape sequences as text.
+    return os.name != "nt" or "WT_SESSION" in os.environ
+
+
+def styled(line: Line, colour: bool) -> str:
+    """A line for a terminal."""
+    if not colour:
+        return render.plain(line)
+    return "".join(
+        f"\x1b[{_CODES[style]}m{text}\x1b[0m" if style in _CODES and text else text
+        for style, text in line
+    )
+
+
+class Output:
+    """Standard output of a command."""
+
+    def __init__(self, stream: TextIO, as_json: bool) -> None:
+        self._stream = stream
+        self._json = as_json
+        self._terminal = drives_well(stream)
+        self._colour = self._terminal and not os.environ.get("NO_COLOR")
+        self._drawn = 0
+        self._told: dict[str, tuple[str, int]] = {}
+
+    def show(self, objects: Sequence[Any], lines: Sequence[Line]) -> None:
+        """Print `objects` with --json, else `lines`."""
+        self._keep_bars()
+        texts = (
+            [one_line_json(value) for value in objects]
+            if self._json
+            else [styled(line, self._colour) for line in lines]
+        )
+        self._write("".join(f"{text}\n" for text in texts))
+
+    def bars(self, transfers: Sequence[Transfer]) -> None:
+        """Show how far the transfers are."""
+        if self._json:
+            return
+        if not self._terminal:
+            self._tell(transfers)
+            return
+        columns, rows = shutil.get_terminal_size()
+        shown = [figures.fitted(render.transfer_bar(item), columns - 1) for item in transfers]
+        text = f"\x1b[{self._drawn}F" if self._drawn else ""
+        text += "".join(f"\x1b[2K{line}\n" for line in shown[: rows - 1])
+        text += "\x1b[J"
+        self._drawn = min(len(shown), rows - 1)
+        self._write(text)
+
+    def _keep_bars(self) -> None:
+        """What was drawn stays above what comes; the next bars begin anew below."""
+        self._drawn = 0
+
+    def _tell(self, transfers: Sequence[Transfer]) -> None:
+        for item in transfers:
+            step = figures.percent(item.bytes_done, item.bytes_total) // _PLAIN_STEP_PERCENT
+            if self._told.get(item.id) != (item.state, step):
+                self._told[item.id] = (item.state, step)
+                self._write(f"{render.transfer_bar(item)}\n")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def complain(program: str, message: str, hint: str = "") -> None:
+    """The one line on standard error that says why, and what to do."""
+    text = f"{message}; {hint}" if hint else message
+    sys.stderr.write(f"{program}: {visible(text)}\n")

@@ -1,0 +1,141 @@
+"""`tnt`: one command to the daemon, for scripts and for the impatient.
+
+What holds always: the exit code says how it went (failures.py), standard error holds one line that
+says why it did not, and no user ever sees a traceback for something that can happen.  A command
+is a generator (steps.py); here each of its steps blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tntd.control.visible import visible
+from tntd.errors import CommandError
+
+from . import steps
+from .arguments import tnt_parser
+from .connection import CALL_TIMEOUT_S, Connection
+from .discover import find_daemon, wanted_name
+from .failures import DONE, INTERRUPTED, REFUSED, ClientFailure, TimedOut
+from .terminal import Output, complain
+from .verbs import VERBS
+
+PROGRAM: Final = "tnt"
+STOP_TIMEOUT_S: Final = 30.0
+_PIPE_CLOSED: Final = 141  # 128 + SIGPIPE, as shells say it
+
+
+class Runner:
+    """Runs a command's steps against a connection, until `timeout` seconds are over."""
+
+    def __init__(self, connection: Connection, output: Output, timeout: float | None) -> None:
+        self._connection = connection
+        self._output = output
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    def run(self, script: steps.Script[None]) -> None:
+        """Run it to its end.  Raises ClientFailure and CommandError."""
+        try:
+            step = next(script)
+            while True:
+                try:
+                    answer = self._perform(step)
+                except (ClientFailure, CommandError) as error:
+                    step = script.throw(error)
+                else:
+                    step = script.send(answer)
+        except StopIteration:
+            return
+
+    def _left(self, most: float) -> float:
+        if self._deadline is None:
+            return most
+        return max(0.0, min(most, self._deadline - time.monotonic()))
+
+    def _perform(self, step: steps.Step) -> Any:
+        match step:
+            case steps.Call(method, params):
+                return self._call(method, params)
+            case steps.NextEvent():
+                left = None if self._deadline is None else self._left(1e9)
+                return self._connection.next_event(left)
+            case steps.Show(objects, lines):
+                self._output.show(objects, lines)
+            case steps.Bars(transfers):
+                self._output.bars(transfers)
+            case steps.Ask(question):
+                return ask(question)
+            case steps.ReadInput():
+                return sys.stdin.buffer.read()
+            case steps.AwaitEnd():
+                return self._connection.wait_closed(self._left(STOP_TIMEOUT_S))
+            case _:
+                return None  # what changes a REPL changes nothing here
+        return None
+
+    def _call(self, method: str, params: dict[str, Any]) -> Any:
+        left = self._left(CALL_TIMEOUT_S)
+        try:
+            return self._connection.call(method, params, left)
+        except TimedOut as error:
+            raise TimedOut(
+                f"no answer within the time given ({method}); try a longer one"
+            ) from error
+
+
+def ask(question: str) -> bool | None:
+    """A yes-or-no question on the terminal; None where there is none."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return None
+    try:
+        return input(f"{visible(question)} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return None
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Find the daemon and run the command.  Raises ClientFailure and CommandError."""
+    verb = VERBS[arguments.verb]
+    assert verb.run is not None
+    arguments.current, arguments.prefix = "", "tnt "
+    endpoint = find_daemon(wanted_name(arguments.name), PROGRAM)
+    connection = Connection.open(endpoint, PROGRAM)
+    try:
+        runner = Runner(connection, Output(sys.stdout, arguments.json), arguments.timeout)
+        runner.run(verb.run(arguments))
+    finally:
+        connection.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; returns its exit code."""
+    arguments = tnt_parser().parse_args(argv)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        if arguments.verb == "demo":
+            from .demo import main as demo
+
+            return demo(arguments)
+        run(arguments)
+    except CommandError as error:
+        complain(PROGRAM, error.message, error.hint)
+        return REFUSED
+    except ClientFailure as failure:
+        complain(PROGRAM, failure.message)
+        return failure.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads any more; keep the interpreter from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

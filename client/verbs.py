@@ -1,0 +1,227 @@
+"""The table of verbs: one row a verb, read by `tnt`, by the REPL, by help and by completion.
+
+What holds always: a verb that is not in this table does not exist, and one that is has help,
+for the row is where all of them look.  The handlers are generators (steps.py), so that the same
+body serves both clients.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, Flag, auto
+from typing import Final
+
+from tntd.limits import LIST_LIMIT_MAX
+
+from . import verbs_daemon, verbs_files, verbs_people, verbs_repl, verbs_talk
+from .steps import Script
+
+
+class Kind(Enum):
+    """What an argument is: it decides how it is completed, and how a line is cut into words."""
+
+    CONTACT = auto()
+    ADDRESS = auto()
+    TEXT = auto()  # all the rest of the line
+    PATH = auto()
+    TRANSFER = auto()
+    VERB = auto()
+    CHOICE = auto()
+    WORD = auto()
+
+
+class Where(Flag):
+    """Which client has it."""
+
+    TNT = auto()
+    REPL = auto()
+    BOTH = TNT | REPL
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A positional argument.  `current`: in the REPL it may be left out and is then the current
+    conversation."""
+
+    name: str
+    kind: Kind
+    help: str
+    many: bool = False
+    optional: bool = False
+    current: bool = False
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option, `--NAME`.  Without `metavar` and `choices` it takes no value."""
+
+    name: str
+    help: str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    number: tuple[int, int] | None = None
+    default: int | None = None
+    where: Where = Where.BOTH
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A row.  `run` is None for what a client does without a daemon (demo)."""
+
+    name: str
+    help: str
+    run: Callable[[Namespace], Script[None]] | None
+    arguments: tuple[Argument, ...] = ()
+    options: tuple[Option, ...] = ()
+    where: Where = Where.BOTH
+
+
+def _who(help: str, current: bool = False) -> Argument:
+    return Argument("who", Kind.CONTACT, help, current=current)
+
+
+_NEW = Option("new", "take another key at an address that belonged to a contact")
+_YES = Option("yes", "mark as verified without asking: you have compared the words")
+_WAIT_SENT = Option(
+    "wait", "wait for that state", choices=("sent", "delivered", "read"), where=Where.TNT
+)
+_WAIT_FILES = Option("wait", "wait until the other side has all of it", where=Where.TNT)
+_WATCH = Option("watch", "go on and show what changes", where=Where.TNT)
+_HISTORY = (
+    Option("limit", "so many messages at most", "N", number=(1, LIST_LIMIT_MAX)),
+    Option("before", "only older ones than this message", "ID"),
+    Option("search", "only those with all these words", "WORDS"),
+)
+_SINCE = Option("since", "first what came after this cursor", "CURSOR")
+_LINES = Option("lines", "how many lines (default 20)", "N", number=(1, 100_000), default=20)
+_ACTION = Argument(
+    "action",
+    Kind.CHOICE,
+    "what to do with the transfer ID: get takes an offer, decline refuses it, cancel gives up",
+    optional=True,
+    choices=("get", "decline", "cancel"),
+)
+
+_ROWS: Final = (
+    Verb(
+        "connect",
+        "dial a peer",
+        verbs_people.connect,
+        (Argument("address", Kind.ADDRESS, "PORT (this machine), HOST:PORT or [v6]:PORT"),),
+        (_NEW,),
+    ),
+    Verb("contacts", "who may talk to us, and who asks to", verbs_people.contacts),
+    Verb("accept", "accept a contact request", verbs_people.accept, (_who("who asks"),)),
+    Verb("block", "never hear of somebody again", verbs_people.block, (_who("whom"),)),
+    Verb("unblock", "take a block back", verbs_people.unblock, (_who("whom"),)),
+    Verb("remove", "forget somebody and all messages", verbs_people.remove, (_who("whom"),)),
+    Verb(
+        "rename",
+        "change the name that somebody has here",
+        verbs_people.rename,
+        (_who("whom"), Argument("new_name", Kind.WORD, "the new name")),
+    ),
+    Verb(
+        "verify",
+        "compare words with somebody, then mark them as verified",
+        verbs_people.verify,
+        (_who("whom", current=True),),
+        (_YES,),
+    ),
+    Verb(
+        "to",
+        "choose the conversation that plain lines go to",
+        verbs_repl.to,
+        (_who("with whom"),),
+        where=Where.REPL,
+    ),
+    Verb(
+        "msg",
+        "send a message",
+        verbs_talk.msg,
+        (_who("to whom"), Argument("text", Kind.TEXT, "the text; - reads standard input")),
+        (_WAIT_SENT,),
+    ),
+    Verb(
+        "history",
+        "look back in a conversation",
+        verbs_talk.history,
+        (_who("with whom", current=True),),
+        _HISTORY,
+    ),
+    Verb(
+        "send",
+        "send files",
+        verbs_files.send,
+        (_who("to whom"), Argument("path", Kind.PATH, "what to send", many=True)),
+        (_WAIT_FILES,),
+    ),
+    Verb(
+        "transfer",
+        "send files to the current conversation",
+        verbs_files.transfer,
+        (Argument("path", Kind.PATH, "what to send", many=True),),
+        where=Where.REPL,
+    ),
+    Verb(
+        "transfers",
+        "the files that were, are and will be sent",
+        verbs_files.transfers,
+        (_ACTION, Argument("transfer", Kind.TRANSFER, "its id", optional=True)),
+        (_WATCH,),
+    ),
+    Verb("status", "the daemon in numbers", verbs_daemon.status),
+    Verb(
+        "events",
+        "follow what happens, one line an event",
+        verbs_daemon.events,
+        options=(_SINCE,),
+        where=Where.TNT,
+    ),
+    Verb("log", "the last lines of the daemon's log", verbs_daemon.log, options=(_LINES,)),
+    Verb("stop", "stop the daemon", verbs_daemon.stop),
+    Verb(
+        "demo",
+        "show on this machine how two daemons talk and pass a file, then clean up",
+        None,
+        where=Where.TNT,
+    ),
+    Verb(
+        "help",
+        "what there is to type",
+        verbs_repl.help_lines,
+        (Argument("verb", Kind.VERB, "more about one command", optional=True),),
+        where=Where.REPL,
+    ),
+    Verb(
+        "detach",
+        "leave; the daemon goes on (also: exit, Ctrl-D)",
+        verbs_repl.detach,
+        where=Where.REPL,
+    ),
+)
+
+VERBS: Final[dict[str, Verb]] = {row.name: row for row in _ROWS}
+
+
+def verbs_of(where: Where) -> list[Verb]:
+    """The rows that a client has, in the order of the table."""
+    return [row for row in _ROWS if row.where & where]
+
+
+def usage(verb: Verb, where: Where) -> str:
+    """How a verb is typed: "history [WHO] [--limit N]"."""
+    words = [verb.name]
+    for argument in verb.arguments:
+        word = "|".join(argument.choices) or argument.name.upper().replace("NEW_NAME", "NAME")
+        word += "..." if argument.many or argument.kind is Kind.TEXT else ""
+        left_out = argument.optional or (argument.current and bool(where & Where.REPL))
+        words.append(f"[{word}]" if left_out else word)
+    for option in verb.options:
+        if option.where & where:
+            value = option.metavar or "|".join(option.choices)
+            words.append(f"[--{option.name} {value}]" if value else f"[--{option.name}]")
+    return " ".join(words)
