@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from pathlib import Path
 
 import msgspec
 import platformdirs
-
 
 # The shortest limit among platforms for a Unix socket's path is macOS's 104 with its NUL.
 SOCKET_PATH_BYTES_MAX = 100
