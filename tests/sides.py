@@ -75,12 +75,12 @@ class Side:
 class PeerSide(Side):
     """A side with links and a listener on loopback."""
 
-    def __init__(self, links_max: int = 4000) -> None:
+    def __init__(self, links_max: int = 4000, host: str = "127.0.0.1") -> None:
         super().__init__()
         self.tls = Tls()
         self.cuts = CutLog(self.loop)
         self.links = Links(self.loop, self.tls, self.cuts, links_max)
-        sockets, self.port, _ = open_listeners([("127.0.0.1", 0)], 0)
+        sockets, self.port, _ = open_listeners([(host, 0)], 0)
         self.lanes = NoLanes()
         self.listener = Listener(self.loop, sockets, self.links, self.lanes, self.cuts)
 
@@ -107,7 +107,7 @@ def spin_turns(count: int, *sides: Side) -> None:
 
 
 def read_all(sock: socket.socket, *sides: Side) -> bytes:
-    """What comes on a raw socket until its end (a reset counts as one)."""
+    """What comes on a raw socket until its end (a reset counts as one); then it is closed."""
     sock.setblocking(False)
     data = bytearray()
     ended = False
@@ -125,4 +125,5 @@ def read_all(sock: socket.socket, *sides: Side) -> bytes:
         return ended
 
     spin_until(look, *sides)
+    sock.close()
     return bytes(data)
