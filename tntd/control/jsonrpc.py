@@ -20,7 +20,7 @@ RequestId = int | str | None
 class _Request(msgspec.Struct, kw_only=True):
     jsonrpc: str
     method: str
-    id: int | str | None | msgspec.UnsetType = msgspec.UNSET
+    id: int | str | msgspec.UnsetType | None = msgspec.UNSET
     params: msgspec.Raw = msgspec.Raw(b"{}")
 
 

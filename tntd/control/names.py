@@ -18,8 +18,8 @@ _FORBIDDEN = re.compile(r"[/\\:*?\"<>|#@\s]")
 def check_name(name: str) -> str:
     """A profile's or contact's name, normalised (NFC).
 
-    Raises CommandError(INVALID_PARAMS) for one that is empty, longer than 64 characters, begins with "-" or ".", or
-    holds blanks, control characters, or any of / \\ : * ? " < > | # @.
+    Raises CommandError(INVALID_PARAMS) for one that is empty, longer than NAME_BYTES_MAX,
+    begins with "-" or ".", or holds blanks, control characters, or any of / \\ : * ? " < > | # @.
     """
     name = unicodedata.normalize("NFC", name)
     bad = _FORBIDDEN.search(name) or not name.isprintable()

@@ -46,8 +46,9 @@ class Contact(msgspec.Struct, kw_only=True):
 
 
 class Message(msgspec.Struct, kw_only=True):
-    """`conversation` and `from` are local names, as they are now.  `kind` is "text", or "notice" for a line that our
-    own daemon put there.  `received_at` is when it was committed on the receiving side as far as this side knows, null before."""
+    """`conversation` and `from` are local names, as they are now.  `kind` is "text", or "notice"
+    for a line that our own daemon put there.  `received_at` is when it was committed on the
+    receiving side, as far as this side knows; null before."""
 
     id: str
     conversation: str
@@ -60,8 +61,8 @@ class Message(msgspec.Struct, kw_only=True):
 
 
 class Transfer(msgspec.Struct, kw_only=True):
-    """One id on both sides.  `contact` is a local name; `path` is absolute: the source for "out", the final place for "in"
-    (null until done); `rate` and `eta_s` are null unless active."""
+    """One id on both sides.  `contact` is a local name; `path` is absolute: the source for "out",
+    the final place for "in" (null until done); `rate` and `eta_s` are null unless active."""
 
     id: str
     direction: Literal["in", "out"]

@@ -1,8 +1,8 @@
 """Text from elsewhere, made safe to show: nobody can drive the reader's terminal.
 
-What holds always: the result has no character of the Unicode categories Cc, Cf (but the
-joiner that emoji need, between visible characters), Cs, Co, Cn, Zl or Zp, except newline and tab where they are
-allowed.  Controls become their picture (U+2400 block), others `<U+XXXX>`.
+What holds always: the result has no character of the Unicode categories Cc, Cf (but the joiner
+that emoji need), Cs, Co, Cn, Zl or Zp, except newline and tab where they are allowed.  Controls
+become their picture (U+2400 block), others `<U+XXXX>`.
 """
 
 from __future__ import annotations
