@@ -324,7 +324,7 @@ class Client:
         self.cursor: str = ""  # of the last event with one, as read
         self._buffer = b""
         self._ids = itertools.count(1)
-        self._replies: dict[int, dict[str, Any]] = {}
+        self._replies: dict[int | None, dict[str, Any]] = {}
 
     @classmethod
     def open(cls, control: str) -> Client:
@@ -370,11 +370,12 @@ class Client:
         return number
 
     def reply(self, number: int, timeout: float = LONG_S) -> Any:
-        """The result of the request with that id.  Raises RpcError."""
+        """The result of the request with that id.  Raises RpcError, also for an error without
+        an id, which answers what could not be read."""
         deadline = time.monotonic() + timeout
-        while number not in self._replies:
+        while number not in self._replies and None not in self._replies:
             self._take(deadline)
-        answer = self._replies.pop(number)
+        answer = self._replies.pop(number if number in self._replies else None)
         if "error" in answer:
             raise RpcError(answer["error"])
         return answer["result"]
