@@ -158,7 +158,7 @@ class Feed:
         if before is None or before.trust == "pending":
             return self._met(contact)
         if contact.mutual and not before.mutual:
-            return [render.note(f"{contact.name} has accepted you")]
+            return [render.connected(contact, "/")]
         if contact.name != before.name:
             return [render.note(f"{before.name} is called {contact.name} now")]
         return []

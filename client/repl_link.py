@@ -76,7 +76,10 @@ class Link:
         desk.model.attached = False
         desk.model.transfers.clear()
         if not self.stopping:
-            text = f"{self.name}'s daemon is gone; waiting for it to come back"
+            text = (
+                f"{self.name}'s daemon is gone; waiting for it to come back "
+                f"(start it with: tntd --name {self.name})"
+            )
             desk.screen.show([render.note(text)])
         desk.redraw()
 

@@ -108,8 +108,9 @@ class Output:
     def _tell(self, transfers: Sequence[Transfer]) -> None:
         for item in transfers:
             step = figures.percent(item.bytes_done, item.bytes_total) // _PLAIN_STEP_PERCENT
-            if self._told.get(item.id) != (item.state, step):
-                self._told[item.id] = (item.state, step)
+            state = "waiting" if item.state in ("queued", "offered") else item.state
+            if self._told.get(item.id) != (state, step):
+                self._told[item.id] = (state, step)
                 self._write(f"{render.transfer_bar(item)}\n")
 
     def _write(self, text: str) -> None:
