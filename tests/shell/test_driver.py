@@ -20,6 +20,7 @@ from sides import SteppedClock
 from tntd import limits
 from tntd.effects import CloseLink, Effect, Log, SendFrame, Stop
 from tntd.events import (
+    ClientClosed,
     ClientOpened,
     ClockJumped,
     Event,
@@ -230,8 +231,6 @@ def test_a_commit_that_fails_releases_nothing_of_the_turn(
         "handle ClientOpened",
         "finish",
         "rollback",
-        "disown LinkOpened",
-        "disown ClientOpened",
         "restart disk full",
         "perform CloseLink",
         "flush",
@@ -254,19 +253,32 @@ def test_what_else_undoes_a_whole_turn(loop: Loop, record: Record, driver: Drive
     driver.turn()
     lines = record.take()
     assert "commit" not in lines
-    assert lines[-4:-3] == ["disown FrameArrived"]
     assert lines[-3].startswith("restart ")
     assert record.performed == [CloseLink(2, "restart")]
+
+
+def test_what_the_node_has_not_heard_is_let_go_of(loop: Loop, record: Record, driver: Driver):
+    record.fail_savepoint = True
+    loop.post(FRAME)
+    loop.post(OPENED)
+    loop.post(ClientOpened(3, True))
+    driver.turn()
+    lines = record.take()
+    assert [line for line in lines if line.startswith("handle")] == ["handle FrameArrived"]
+    assert lines[-5:-3] == ["disown LinkOpened", "disown ClientOpened"]
 
 
 def test_what_never_comes_again_survives_a_failed_turn(loop: Loop, record: Record, driver: Driver):
     record.fail_commit = True
     loop.post(Started(4000))
+    loop.post(FRAME)
+    loop.post(ClientClosed(3))
     driver.turn()
     record.take()
     record.fail_commit = False
     driver.turn()
-    assert "handle Started" in record.take()
+    handled = [line for line in record.take() if line.startswith("handle")]
+    assert handled == ["handle Started", "handle ClientClosed"]
 
 
 def test_a_daemon_that_cannot_write_can_still_be_ended(loop: Loop, record: Record, driver: Driver):

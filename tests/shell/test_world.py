@@ -22,7 +22,7 @@ from tntd.effects import (
     SendLine,
     Stop,
 )
-from tntd.events import ClientOpened, LinkOpened, TimeCame
+from tntd.events import ClientOpened, LineArrived, LinkOpened, TimeCame
 from tntd.shell.control_server import ControlServer
 from tntd.shell.control_sockets import open_unix
 from tntd.shell.world import World
@@ -101,8 +101,9 @@ def test_what_the_node_never_heard_of_is_closed(side: WorldSide, monkeypatch: py
     monkeypatch.setattr(side.world, "perform", performed.append)
     side.world.disown(LinkOpened(4, None, "", 1, b"", ""))
     side.world.disown(ClientOpened(5, True))
+    side.world.disown(LineArrived(6, b"{}"))
     side.world.disown(TimeCame())
-    assert performed == [CloseLink(4, "internal error"), CloseClient(5)]
+    assert performed == [CloseLink(4, "internal error"), CloseClient(5), CloseClient(6)]
 
 
 def test_what_could_not_be_performed_ends_its_link_or_client(

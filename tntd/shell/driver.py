@@ -20,7 +20,7 @@ from typing import Protocol
 
 from tntd import limits
 from tntd.effects import Effect, Stop
-from tntd.events import ClockJumped, Event, Now, Started, StopRequested, TimeCame
+from tntd.events import ClientClosed, ClockJumped, Event, Now, Started, StopRequested, TimeCame
 from tntd.shell.clock import Clock, JumpWatch
 from tntd.shell.loop import Loop
 from tntd.store import StoreFailed
@@ -124,17 +124,19 @@ class Driver:
 
     def _handle_all(self, events: list[Event], now: Now) -> list[Effect]:
         effects: list[Effect] = []
+        heard = 0
         try:
             with self._store.transaction():
                 for event in events:
+                    heard += 1
                     effects += self._handle(event, now)
                 effects += self._node.finish_turn(now)
         except StoreFailed as error:
             logger.error("the store failed, so this turn is undone: %s", error)
-            return self._restart(events, str(error), now)
+            return self._restart(events, heard, str(error), now)
         except Exception as error:
             logger.exception("a turn failed, and is undone")
-            return self._restart(events, f"internal error: {type(error).__name__}", now)
+            return self._restart(events, heard, f"internal error: {type(error).__name__}", now)
         self._committed_at = now.boot
         return effects
 
@@ -149,14 +151,17 @@ class Driver:
             with self._store.savepoint():
                 return self._node.fault(event, error, now)
 
-    def _restart(self, events: list[Event], reason: str, now: Now) -> list[Effect]:
-        """The events of a failed turn are lost, but for those that never come again."""
+    def _restart(self, events: list[Event], heard: int, reason: str, now: Now) -> list[Effect]:
+        """Undo a turn of which the node has heard the first `heard` events.
+
+        Its events are lost, but for those that never come again: they wait for the next turn.
+        """
         time.sleep(limits.TURN_FAILED_PAUSE_S)  # in the way of everything, and meant to be
-        for event in events:
+        for event in events[heard:]:
             self._world.disown(event)
         effects = self._node.restart(reason, now)
         for event in events:
-            if isinstance(event, Started):
+            if isinstance(event, Started | ClientClosed):
                 self._loop.post(event)
             elif isinstance(event, StopRequested):
                 effects.append(Stop())  # a full disk must not keep a daemon from ending

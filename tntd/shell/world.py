@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from tntd import effects
 from tntd.effects import Effect
-from tntd.events import ClientOpened, Event, LinkOpened
+from tntd.events import ClientOpened, Event, LineArrived, LinkOpened
 from tntd.shell.control_server import ControlServer
 from tntd.shell.links import Links
 from tntd.shell.listener import Listener
@@ -103,11 +103,15 @@ class World:
         self._control.flush()
 
     def disown(self, event: Event) -> None:
-        """The node has never heard of what this event told: let go of what it opened."""
-        if isinstance(event, LinkOpened):
-            self.perform(effects.CloseLink(event.link, "internal error"))
-        elif isinstance(event, ClientOpened):
-            self.perform(effects.CloseClient(event.client))
+        """The node has never heard of what this event told: end the link that it does not know,
+        and the client that would wait for an answer for ever."""
+        match event:
+            case LinkOpened(link=link):
+                self.perform(effects.CloseLink(link, "internal error"))
+            case ClientOpened(client=client) | LineArrived(client=client):
+                self.perform(effects.CloseClient(client))
+            case _:
+                pass
 
     def abandon(self, effect: Effect) -> None:
         """Performing it has hit a bug of ours: end the link or client that it was for."""
