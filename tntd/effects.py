@@ -74,8 +74,8 @@ class OpenLane:
 
     `link` gives the exporter; `dialler` and `acceptor` are the public keys of the two ends
     of the link.  Where `sending`, the open file `handle` of `size` bytes goes out, after a
-    check that it still is as it was inspected (`mtime_ns`, `ctime_ns`, `inode`); else `size` bytes are written to
-    `handle` and hashed.
+    check that it still is as it was inspected (`mtime_ns`, `ctime_ns`, `inode`); else `size`
+    bytes are written to `handle` and hashed.
     """
 
     lane: int

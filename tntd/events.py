@@ -149,8 +149,8 @@ class LaneFinished:
 
 @dataclass(frozen=True, slots=True)
 class LaneFailed:
-    """A lane ended early.  `code` is "cut" (try again), "source" (the file here changed or cannot be
-    read), "storage" (the part here cannot be written), "hash" (what arrived differs) or
+    """A lane ended early.  `code` is "cut" (try again), "source" (the file here changed or cannot
+    be read), "storage" (the part here cannot be written), "hash" (what arrived differs) or
     "protocol"."""
 
     lane: int

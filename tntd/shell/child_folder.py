@@ -185,6 +185,7 @@ class Folder:
         return self.descriptor if self.descriptor >= 0 else None
 
     def where(self, name: bytes) -> bytes:
+        """The path of `name` for calls that do not take a folder's descriptor."""
         return name if self.descriptor >= 0 else self._join(name)
 
     def _join(self, name: bytes) -> bytes:
