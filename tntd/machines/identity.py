@@ -4,6 +4,10 @@ What holds always: the key signs nothing but strings that begin with `tnt/1 PURP
 zero byte, so that a signature made for one purpose can never serve another.  Inside TLS both
 ends sign the exporter of that very connection (channel binding as in RFC 9266): a middleman has
 two different exporter values, so neither signature can be passed on.
+
+A key of small order, such as 32 zero bytes, is no key: it has signatures that fit many texts or
+all of them, and anybody can make those.  OpenSSL does not refuse it (RFC 8032 leaves it open), so
+it is refused here, and with it every second way to write a key.
 """
 
 from __future__ import annotations
@@ -22,6 +26,9 @@ from tntd.errors import RemoteError
 KEY_BYTES = 32
 _GROUP_CHARS = 5
 _ID_CHARS = 52  # 32 bytes in base32 without padding
+_FIELD = 2**255 - 19
+_EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER_Y = frozenset({0, 1, _FIELD - 1, _EIGHTH, _FIELD - _EIGHTH})
 
 
 class Identity:
@@ -59,10 +66,18 @@ def _accept_text(exporter: bytes, dialler: bytes) -> bytes:
 
 
 def _verify(key: bytes, signature: bytes, text: bytes) -> None:
+    if not _may_be_key(key):
+        raise RemoteError("authentication", "the key is none that somebody can have")
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, text)
     except (InvalidSignature, ValueError) as error:
         raise RemoteError("authentication", "the signature does not fit the key") from error
+
+
+def _may_be_key(key: bytes) -> bool:
+    """Whether the bytes are not a point of small order, and written in the one right way."""
+    y = int.from_bytes(key, "little") & (2**255 - 1)  # without the sign of x
+    return y < _FIELD and y not in _SMALL_ORDER_Y
 
 
 def key_to_id(key: bytes) -> str:
