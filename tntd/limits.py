@@ -54,6 +54,7 @@ EXPLICIT_WINDOW_S: Final = 15 * 60.0  # how long a user's connect speaks for the
 WINDOW_ENVELOPES_MAX: Final = 256  # unacknowledged on a link
 WINDOW_BYTES_MAX: Final = 1 * MIB
 SENT_MARK_DELAY_S: Final = 0.05  # a message delivered sooner is never shown as merely sent
+EPOCHS_KEPT_MAX: Final = 16  # for each contact; two copies of a profile have two
 SEEN_IDS_MAX: Final = 65_536  # for each contact; more than any window or backup's lag
 
 # -- the turn -----------------------------------------------------------------------------
@@ -99,7 +100,7 @@ EVENTS_KEPT_S: Final = 30 * 24 * 3600
 WAL_CHECKPOINT_BYTES: Final = 16 * MIB
 CHILD_REQUESTS_MAX: Final = 256
 CHILD_DEADLINE_S: Final = 60.0
-CHILD_DEATHS_MAX: Final = 3  # of one request: then it, not chance, is what kills the child
+CHILD_DEATHS_MAX: Final = 5  # of one request: then it, not chance, is what kills the child
 CHILD_QUICK_DEATH_S: Final = 5.0  # a child that lived shorter is started again with a back-off
 CHILD_BACKOFF_FIRST_S: Final = 0.25
 CHILD_BACKOFF_MAX_S: Final = 10.0

@@ -42,6 +42,7 @@ _WORDS = {
     "not_contact": "they do not have you as a contact (any more): connect to them again",
     "limit": "they have too many requests waiting; try again later",
     "storage": "their disk is full or failing",
+    "self": "that is this daemon itself",
     "version": "their TalknTransfer speaks another protocol version",
 }
 
@@ -422,8 +423,7 @@ class Links:
         if error.code != "wrong_key":
             text = error.detail[: limits.ERROR_TEXT_CHARS_MAX]
             self._core.send(link.number, LinkError(code=error.code, text=text))
-        words = "that is this daemon itself" if error.code == "self" else str(error)
-        self._close(link, words)
+        self._close(link, _WORDS.get(error.code, str(error)))
 
     def _complain_of_twin(self, row: ContactRow, whose: str) -> None:
         self._core.complain(

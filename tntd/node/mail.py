@@ -91,9 +91,13 @@ class Mail:
         return standing is Standing.RENEW
 
     def _take_epoch(self, row: ContactRow, trusted: Trusted) -> None:
-        upto = row.in_upto if trusted.epoch == row.in_epoch else 0
+        upto = row.in_upto
         if trusted.epoch != row.in_epoch:
-            self._contacts.update(row.row, in_epoch=trusted.epoch, in_upto=upto, in_upto_id=None)
+            # A renewed outbox, or another copy of it: what was known of this one is known still.
+            if row.in_epoch is not None:
+                self._outbox.keep_epoch(row.row, row.in_epoch, row.in_upto, row.in_upto_id)
+            upto, upto_id = self._outbox.kept_epoch(row.row, trusted.epoch)
+            self._contacts.update(row.row, in_epoch=trusted.epoch, in_upto=upto, in_upto_id=upto_id)
         if trusted.lowest > upto + 1 and trusted.highest >= upto:
             self._note_lost(row, trusted.lowest - 1 - upto)
             self._contacts.update(row.row, in_upto=trusted.lowest - 1, in_upto_id=None)

@@ -89,10 +89,11 @@ class Pairs:
     def lost(self, contact: int, number: int) -> int | None:
         """A link is gone: the rival that takes its place, if it was the route and has one."""
         rival = self._rivals.get(contact)
-        if rival is None:
+        if rival == number:
+            del self._rivals[contact]
             return None
-        del self._rivals[contact]
-        return None if rival == number else rival
+        route = self._core.routes.get(contact)
+        return self._rivals.pop(contact, None) if route and route.link == number else None
 
     def _note_replaced(self, contact: int) -> None:
         now = self._core.now.boot

@@ -35,6 +35,14 @@ def _first(sql: sqlite3.Connection) -> None:
             in_upto INTEGER NOT NULL DEFAULT 0,
             in_upto_id BLOB
         ) STRICT""",
+        """CREATE TABLE epochs (
+            row INTEGER PRIMARY KEY AUTOINCREMENT,
+            contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
+            epoch BLOB NOT NULL,
+            upto INTEGER NOT NULL,
+            upto_id BLOB,
+            UNIQUE (contact, epoch)
+        ) STRICT""",
         """CREATE TABLE addresses (
             contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
             host TEXT NOT NULL,

@@ -1,4 +1,4 @@
-"""The durable outboxes, and the ids of what was already received."""
+"""The durable outboxes, and what of the contacts' outboxes was already received."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OutboxRow:
 
 
 class Outbox:
-    """The tables `outbox`, `seen` and `unprocessable`."""
+    """The tables `outbox`, `seen`, `epochs` and `unprocessable`."""
 
     def __init__(self, sql: sqlite3.Connection) -> None:
         self._sql = sql
@@ -91,6 +91,24 @@ class Outbox:
                 "SELECT row FROM seen WHERE contact = ? ORDER BY row DESC LIMIT 1 OFFSET ?)",
                 (contact, contact, limits.SEEN_IDS_MAX),
             )
+
+    def keep_epoch(self, contact: int, epoch: bytes, upto: int, upto_id: bytes | None) -> None:
+        """Remember how far an epoch of the contact's outbox had come here; the latest few."""
+        self._sql.execute(
+            "INSERT OR REPLACE INTO epochs(contact, epoch, upto, upto_id) VALUES (?, ?, ?, ?)",
+            (contact, epoch, upto, upto_id),
+        )
+        self._sql.execute(
+            "DELETE FROM epochs WHERE contact = ? AND row <= ("
+            "SELECT row FROM epochs WHERE contact = ? ORDER BY row DESC LIMIT 1 OFFSET ?)",
+            (contact, contact, limits.EPOCHS_KEPT_MAX),
+        )
+
+    def kept_epoch(self, contact: int, epoch: bytes) -> tuple[int, bytes | None]:
+        """How far an earlier epoch had come here: (number, its envelope's id)."""
+        query = "SELECT upto, upto_id FROM epochs WHERE contact = ? AND epoch = ?"
+        found = self._sql.execute(query, (contact, epoch)).fetchone()
+        return (0, None) if found is None else (found[0], found[1])
 
     def keep_unprocessable(
         self, contact: int, id: bytes, kind: int, body: bytes, error: str
