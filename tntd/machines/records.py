@@ -71,7 +71,8 @@ class Record(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """`data` belongs at `offset` of the file numbered `file` (0 where a lane carries one)."""
+    """`data` belongs at `offset` (0 for FILE_END) of the file numbered `file` (0 where a lane
+    carries one)."""
 
     kind: ChunkKind
     file: int
@@ -205,7 +206,7 @@ def put_chunk(  # noqa: PLR0917
 
 def put_file_end(buffer: memoryview, at: int, file: int, size: int, digest: bytes) -> int:
     """Write the chunk that ends a file; where the next chunk begins."""
-    at = put_chunk(buffer, at, ChunkKind.FILE_END, file, size, FILE_END.size)
+    at = put_chunk(buffer, at, ChunkKind.FILE_END, file, 0, FILE_END.size)
     FILE_END.pack_into(buffer, at, size, digest)
     return at + FILE_END.size
 
@@ -272,8 +273,9 @@ class Arrival:
         chunks = split(record.plain)
         offset, complete = self.received, self.complete
         for chunk in chunks:
-            if complete or chunk.file or chunk.offset != offset:
-                raise RemoteError("malformed", f"a chunk at {chunk.offset} instead of {offset}")
+            due = offset if chunk.kind is ChunkKind.DATA else 0
+            if complete or chunk.file or chunk.offset != due:
+                raise RemoteError("malformed", f"a chunk at {chunk.offset} instead of {due}")
             if chunk.kind is ChunkKind.DATA:
                 offset += len(chunk.data)
             else:

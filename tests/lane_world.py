@@ -1,0 +1,205 @@
+"""The shell's parts without a node: a turn by hand, and what was posted in it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tntd.effects import OpenLane
+from tntd.events import Answered, Event
+from tntd.shell.children import Children
+from tntd.shell.clock import Clock
+from tntd.shell.files import Files
+from tntd.shell.lanes import Lanes
+from tntd.shell.loop import Loop
+from tntd.tasks import Answer, AnyTask, Inspected, OpenPart, OpenSource
+
+TICKET, DIALLER, ACCEPTOR = b"t" * 16, b"d" * 32, b"a" * 32
+SENDER, RECEIVER = 1, 2  # handles, and numbers of lanes
+_TURN_S = 0.02
+
+E = TypeVar("E", bound=Event)
+
+
+def export(label: bytes, context: bytes, length: int) -> bytes | None:
+    """Stands for the exporter of a link: each context has a key of its own."""
+    return (label + context)[-length:]
+
+
+class World:
+    """Loop, files, children and two sides' lanes, with every event that was posted."""
+
+    def __init__(self, deadline_s: float = 30.0) -> None:
+        self.loop, self.files = Loop(Clock()), Files()
+        self.logger = logging.getLogger("tntd")
+        self.children = Children(self.loop, self.files, self.logger, deadline_s=deadline_s)
+        self.lanes = Lanes(self.loop, self.files, self.children, self.logger)
+        self.others = Lanes(self.loop, self.files, self.children, self.logger)
+        self.events: list[Event] = []
+        self.released = 0
+        self._tasks = 0
+        self._cleaners: list[Callable[[], None]] = []
+
+    def close(self) -> None:
+        """End everything."""
+        for cleaner in self._cleaners:
+            cleaner()
+        self.lanes.close_all()
+        self.others.close_all()
+        self.files.close_all()
+        self.children.close()
+        self.loop.close()
+
+    # -- turns ---------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """One turn, of 20 ms at most."""
+        deadline = self.loop._clock.now().boot + _TURN_S
+        self.loop.collect(deadline)
+        self.events += self.loop.take_events()
+        self.loop.run_bulk()
+
+    def until(self, happened: Callable[[], object], seconds: float = 20.0) -> None:
+        """Turn until `happened`."""
+        end = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < end, f"it did not happen; events: {self.events[-10:]}"
+            self.turn()
+
+    def turns(self, seconds: float) -> None:
+        """Turn for some time, to see that something does not happen."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.turn()
+
+    def of(self, type: type[E], lane: int | None = None) -> list[E]:
+        """The events of a type (of a lane) so far."""
+        found = [event for event in self.events if isinstance(event, type)]
+        return [each for each in found if lane is None or getattr(each, "lane", None) == lane]
+
+    def wait(self, type: type[E], lane: int | None = None, seconds: float = 20.0) -> E:
+        """The first event of a type (of a lane)."""
+        self.until(lambda: self.of(type, lane), seconds)
+        return self.of(type, lane)[0]
+
+    # -- children ------------------------------------------------------------------------
+
+    def ask(self, request: AnyTask) -> int:
+        """Ask a task; its number."""
+        self._tasks += 1
+        self.children.ask(self._tasks, request)
+        return self._tasks
+
+    def answer(self, task: int, seconds: float = 20.0) -> Answer:
+        """The answer to a task, which comes once."""
+        self.until(lambda: self._answers(task), seconds)
+        (answer,) = self._answers(task)
+        return answer
+
+    def do(self, request: AnyTask, seconds: float = 20.0) -> Answer:
+        """Ask and wait."""
+        return self.answer(self.ask(request), seconds)
+
+    def _answers(self, task: int) -> list[Answer]:
+        return [each.answer for each in self.of(Answered) if each.task == task]
+
+    @property
+    def disk(self) -> int:
+        """The process id of the child `disk`."""
+        pid = self.children._disk.pid
+        assert pid is not None
+        return pid
+
+    def stop_disk(self) -> int:
+        """Make the child `disk` hang; its process id."""
+        pid = self.disk
+        os.kill(pid, signal.SIGSTOP)
+        self._cleaners.append(lambda: _kill(pid))
+        return pid
+
+    # -- lanes ---------------------------------------------------------------------------
+
+    def source(self, path: Path, data: bytes) -> Inspected:
+        """Make and open what is sent."""
+        path.write_bytes(data)
+        found = self.do(OpenSource(SENDER, os.fsencode(path)))
+        assert isinstance(found, Inspected)
+        return found
+
+    def part(self, folder: Path, size: int) -> Path:
+        """Open what is written."""
+        found = self.do(OpenPart(RECEIVER, os.fsencode(folder), b"part", size, 0))
+        assert isinstance(found, Inspected)
+        return folder / ".tnt-part" / "part"
+
+    def listen(self, lanes: Lanes) -> int:
+        """A listener that gives every connection to `lanes`; its port."""
+        server = socket.create_server(("127.0.0.1", 0))
+        server.setblocking(False)
+        world = self
+
+        class Listener:
+            def ready(self, readable: bool, writable: bool) -> None:
+                sock, address = server.accept()
+                lanes.adopt(sock, address[0], world._release)
+
+            def broke(self, error: Exception) -> None:
+                raise AssertionError("the listener broke") from error
+
+        self.loop.watch(server, Listener(), read=True, write=False)
+        self._cleaners.append(lambda: (self.loop.unwatch(server), server.close())[1])
+        port: int = server.getsockname()[1]
+        return port
+
+    def _release(self) -> None:
+        self.released += 1
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def sending(found: Inspected, *, dials: bool, port: int = 0, ticket: bytes = TICKET) -> OpenLane:
+    """The effect at the side that sends."""
+    return OpenLane(
+        lane=SENDER,
+        link=1,
+        ticket=ticket,
+        dials=dials,
+        host="127.0.0.1",
+        port=port,
+        dialler=DIALLER,
+        acceptor=ACCEPTOR,
+        sending=True,
+        handle=SENDER,
+        size=found.size,
+        inode=found.inode,
+        mtime_ns=found.mtime_ns,
+        ctime_ns=found.ctime_ns,
+    )
+
+
+def receiving(size: int, *, dials: bool, port: int = 0, ticket: bytes = TICKET) -> OpenLane:
+    """The effect at the side that receives."""
+    return OpenLane(
+        lane=RECEIVER,
+        link=1,
+        ticket=ticket,
+        dials=dials,
+        host="127.0.0.1",
+        port=port,
+        dialler=DIALLER,
+        acceptor=ACCEPTOR,
+        sending=False,
+        handle=RECEIVER,
+        size=size,
+    )

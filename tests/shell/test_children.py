@@ -1,0 +1,322 @@
+"""The child processes: tasks are done, once, whatever happens to who does them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from lane_world import World
+
+from tntd import limits
+from tntd.shell import child_process
+from tntd.tasks import (
+    Answer,
+    Done,
+    Failed,
+    Inspect,
+    Inspected,
+    OpenPart,
+    OpenSource,
+    Publish,
+    Resolve,
+    Resolved,
+    SyncPart,
+)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Children that run."""
+    made = World()
+    made.children.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hasty() -> Iterator[World]:
+    """Children with a short deadline."""
+    made = World(deadline_s=0.3)
+    made.children.start()
+    made.do(Inspect(b"/"))
+    yield made
+    made.close()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+# -- the net child ------------------------------------------------------------------------
+
+
+def test_resolve_gives_numeric_addresses(world: World) -> None:
+    answer = world.do(Resolve("localhost", 80))
+    assert isinstance(answer, Resolved)
+    assert set(answer.addresses) <= {"127.0.0.1", "::1"} and answer.addresses
+    assert world.do(Resolve("192.0.2.7", 80)) == Resolved(["192.0.2.7"])
+    assert world.do(Resolve("fe80::1%1", 80)) == Resolved(["fe80::1%1"])
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "", "a" * 300, "..", "a\0b", "ä" * 100])
+def test_resolve_fails_in_words(world: World, host: str) -> None:
+    answer = world.do(Resolve(host, 80))
+    # An empty name means "this machine" to some systems.
+    assert isinstance(answer, Failed) or not host
+    if isinstance(answer, Failed):
+        assert answer.code == "UNRESOLVED" and answer.text
+
+
+# -- life and death -----------------------------------------------------------------------
+
+
+def test_two_children_run_and_end_with_close() -> None:
+    world = World()
+    world.children.start()
+    pids = world.children.pids
+    assert len(pids) == 2
+    world.close()
+    assert all(gone(pid) for pid in pids)
+    assert world.children.pids == []
+
+
+def test_a_child_loads_no_more_than_it_needs(world: World) -> None:
+    world.do(Inspect(b"/"))
+    maps = Path(f"/proc/{world.disk}/maps").read_text()
+    assert "msgspec" in maps
+    for name in ("cryptography", "OpenSSL", "blake3", "sqlite"):
+        assert name not in maps
+
+
+def test_a_child_has_none_of_our_descriptors(world: World) -> None:
+    world.do(Inspect(b"/"))
+    found = {os.readlink(entry) for entry in Path(f"/proc/{world.disk}/fd").iterdir()}
+    assert {name.partition(":")[0] for name in found} <= {"/dev/null", "socket"}
+    assert len([name for name in found if name.startswith("socket")]) == 1
+
+
+def test_killed_while_idle_it_is_started_again(world: World) -> None:
+    old = world.disk
+    os.kill(old, signal.SIGKILL)
+    world.until(lambda: world.children._disk.pid not in {None, old})
+    assert isinstance(world.do(Inspect(b"/")), Inspected)
+
+
+def test_killed_in_the_middle_its_work_is_done_again(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    world.do(OpenSource(7, os.fsencode(path)))
+    pid = world.stop_disk()
+    tasks = [
+        world.ask(Inspect(os.fsencode(path))),
+        world.ask(OpenSource(8, os.fsencode(path))),
+        world.ask(SyncPart(7)),
+        world.ask(OpenPart(9, os.fsencode(tmp_path), b"part", 3, 0)),
+    ]
+    world.files.close(7)  # the one that is under way has its own
+    world.turns(0.1)
+    os.kill(pid, signal.SIGKILL)
+    answers = [world.answer(task) for task in tasks]
+    assert [type(each) for each in answers] == [Inspected, Inspected, Done, Inspected]
+    opened = world.files.get(8)
+    assert opened is not None and os.pread(opened.descriptor, 9, 0) == b"content"
+    assert world.files.get(9) is not None
+
+
+def test_killed_again_and_again(world: World, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path)
+    tasks = []
+    for _ in range(3):
+        pid = world.stop_disk()
+        tasks += [world.ask(Inspect(path)) for _ in range(20)]
+        world.turns(0.05)
+        os.kill(pid, signal.SIGKILL)
+        world.until(lambda old=pid: world.children._disk.pid not in {None, old})
+    assert all(isinstance(world.answer(task), Inspected) for task in tasks)
+
+
+def test_too_slow_once_it_is_replaced_and_the_work_done(hasty: World) -> None:
+    pid = hasty.stop_disk()
+    task = hasty.ask(Inspect(b"/"))
+    assert isinstance(hasty.answer(task), Inspected)
+    assert hasty.disk != pid
+    hasty.until(lambda: gone(pid))
+
+
+def test_too_slow_twice_the_answer_is_timeout_and_others_go_on(hasty: World) -> None:
+    pid = hasty.stop_disk()
+    slow, other = hasty.ask(Inspect(b"/")), hasty.ask(Inspect(b"/"))
+    hasty.until(lambda: hasty.children._disk.pid not in {None, pid})
+    hasty.stop_disk()
+    assert hasty.answer(slow) == Failed("TIMEOUT", "it took too long")
+    assert isinstance(hasty.answer(other), Inspected)
+
+
+def test_one_kind_does_not_wait_for_the_other(hasty: World) -> None:
+    hasty.stop_disk()
+    slow = hasty.ask(Inspect(b"/"))
+    assert isinstance(hasty.do(Resolve("127.0.0.1", 1)), Resolved)
+    assert hasty._answers(slow) == []
+
+
+def test_a_child_that_dies_at_once_is_started_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starts: list[float] = []
+
+    def command(kind: str, where: str) -> list[str]:
+        starts.append(time.monotonic())
+        return [sys.executable, "-S", "-c", ""]
+
+    monkeypatch.setattr(child_process, "command", command)
+    monkeypatch.setattr(limits, "CHILD_BACKOFF_FIRST_S", 0.2)
+    world = World()
+    world.children._disk.start()
+    answer = world.do(Inspect(b"/"))
+    assert answer == Failed("ECHILD", "the helper program keeps ending")
+    world.until(lambda: len(starts) >= 5)
+    assert starts[4] - starts[3] >= 0.35  # 0, 0.2, 0.4, 0.8 s
+    monkeypatch.undo()
+    assert isinstance(world.do(Inspect(b"/")), Inspected)
+    world.close()
+
+
+def test_a_child_that_cannot_be_started_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_process, "command", lambda kind, where: ["/nonexistent"])
+    monkeypatch.setattr(limits, "CHILD_BACKOFF_FIRST_S", 0.01)
+    world = World()
+    world.children._disk.start()
+    answer = world.do(Inspect(b"/"))
+    assert isinstance(answer, Failed) and answer.code == "ECHILD"
+    world.close()
+
+
+def test_a_bug_in_a_child_reaches_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    disk = world.children._disk
+    got: list[Answer] = []
+    disk.submit(child_process.Job(Resolve("localhost", 1), lambda answer, *_: got.append(answer)))
+    world.until(lambda: got)
+    assert got == [Failed("ECHILD", "the helper program keeps ending")]
+    assert "not a task of this child" in caplog.text
+    assert isinstance(world.do(Inspect(b"/")), Inspected)
+
+
+def test_thousands_of_requests_wait_their_turn(world: World) -> None:
+    count = 10 * limits.CHILD_REQUESTS_MAX
+    pid = world.stop_disk()
+    tasks = [world.ask(Inspect(b"/" + b"x" * 3000)) for _ in range(count)]
+    world.turns(0.1)
+    assert len(world.children._disk._under_way) == limits.CHILD_REQUESTS_MAX
+    os.kill(pid, signal.SIGCONT)
+    world.until(lambda: all(world._answers(task) for task in tasks[-1:]), 60)
+    answers = world.answer(tasks[0]), world.answer(tasks[count // 2]), world.answer(tasks[-1])
+    assert all(isinstance(each, Failed) and each.code == "ENAMETOOLONG" for each in answers)
+
+
+def test_a_request_that_is_too_long_is_an_answer(world: World) -> None:
+    answer = world.do(Inspect(b"/" + b"x" * limits.CHILD_MESSAGE_BYTES_MAX))
+    assert isinstance(answer, Failed) and answer.code == "EINVAL"
+
+
+def test_descriptors_do_not_leak(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    world.do(OpenSource(1, os.fsencode(path)))
+
+    def count(pid: int) -> int:
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+    before = count(os.getpid()), count(world.disk)
+    for _ in range(50):
+        world.do(OpenSource(1, os.fsencode(path)))
+        world.do(SyncPart(1))
+        world.do(OpenSource(1, b"/nonexistent"))
+    # The child answers before it closes its own copy.
+    world.until(lambda: (count(os.getpid()), count(world.disk)) == before, 5)
+
+
+def test_opened_files_are_not_inherited(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    world.do(OpenSource(1, os.fsencode(path)))
+    opened = world.files.get(1)
+    assert opened is not None and not os.get_inheritable(opened.descriptor)
+
+
+DAEMON = textwrap.dedent(
+    """
+    import logging, sys
+    from tntd.shell.children import Children
+    from tntd.shell.clock import Clock
+    from tntd.shell.files import Files
+    from tntd.shell.loop import Loop
+    children = Children(Loop(Clock()), Files(), logging.getLogger())
+    children.start()
+    print(*children.pids, flush=True)
+    sys.stdin.read()
+    """
+)
+
+
+def test_children_end_when_the_daemon_is_killed() -> None:
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", DAEMON], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert daemon.stdin is not None and daemon.stdout is not None
+    pids = [int(word) for word in daemon.stdout.readline().split()]
+    assert len(pids) == 2
+    daemon.kill()
+    daemon.wait()
+    end = time.monotonic() + 10
+    while not all(gone(pid) for pid in pids):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    daemon.stdin.close()
+    daemon.stdout.close()
+
+
+def test_a_sync_that_failed_is_told_and_not_repeated(world: World) -> None:
+    # A pipe cannot be synced: EINVAL.
+    from tntd.shell.files import OpenFile
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    world.files.put(3, OpenFile(writing))
+    answer = world.do(SyncPart(3))
+    assert isinstance(answer, Failed) and answer.code == "EINVAL"
+
+
+def test_a_handle_that_is_not_open(world: World) -> None:
+    assert world.do(SyncPart(99)) == Failed("EBADF", "the file is not open")
+    got: list[Answer] = []
+    world.children.sync(99, got.append)
+    world.children.warm(99, 0, 10, got.append)
+    assert got == [Failed("EBADF", "the file is not open")] * 2
+
+
+def test_publish_killed_at_the_worst_moments(world: World, tmp_path: Path) -> None:
+    """Kill the child at random moments while it publishes; each part arrives once."""
+    folder = os.fsencode(tmp_path)
+    for number in range(15):
+        name = b"part%d" % number
+        part = world.do(OpenPart(1, folder, name, 0, 0))
+        assert isinstance(part, Inspected)
+        pid = world.disk
+        task = world.ask(Publish(folder, name, b"final%d" % number, part.inode, 10**18, False))
+        world.turn()
+        time.sleep(number * 0.0003)
+        os.kill(pid, signal.SIGKILL)
+        assert world.answer(task) == Done()
+    assert len(os.listdir(tmp_path)) == 15

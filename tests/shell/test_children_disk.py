@@ -1,0 +1,399 @@
+"""What the child `disk` does to folders and files, called without a process around it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tntd.shell import child_disk, child_folder
+from tntd.shell.child_wire import Warm
+from tntd.tasks import (
+    AnyTask,
+    DiscardPart,
+    Done,
+    Failed,
+    Inspect,
+    Inspected,
+    OpenPart,
+    OpenSource,
+    Publish,
+)
+
+MTIME_NS = 1_600_000_000_123_456_700
+HOSTILE_NAMES = [b"", b".", b"..", b"a/b", b"/etc/x", b"../x", b"a\0b", b"a/"]
+
+
+def do(task: AnyTask | Warm, given: int | None = None) -> Inspected | Done | Failed:
+    """Do a task; an opened file is closed."""
+    answer, opened, _ = child_disk.perform(task, given)
+    if opened is not None:
+        os.close(opened)
+    assert isinstance(answer, Inspected | Done | Failed)
+    return answer
+
+
+def code(task: AnyTask | Warm) -> str:
+    """The code with which a task fails."""
+    answer = do(task)
+    assert isinstance(answer, Failed), answer
+    assert answer.text and "/" not in answer.text
+    return answer.code
+
+
+class Place:
+    """A downloads folder, with the tasks on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = os.fsencode(path)
+        self.parts = path / ".tnt-part"
+
+    def open_part(self, name: bytes = b"part", content: bytes = b"content", size: int = 0) -> int:
+        """Make a part; its inode."""
+        answer = do(OpenPart(1, self.bytes, name, size, 0))
+        assert isinstance(answer, Inspected)
+        (self.parts / os.fsdecode(name)).write_bytes(content)
+        return answer.inode
+
+    def publish(self, inode: int, name: bytes = b"final", executable: bool = False) -> Publish:
+        """The task that gives the part its name."""
+        return Publish(self.bytes, b"part", name, inode, MTIME_NS, executable)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A folder that is not there yet."""
+    return Place(tmp_path / "downloads" / "here")
+
+
+# -- inspect, open ------------------------------------------------------------------------
+
+
+def test_inspect(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    path.chmod(0o755)
+    os.utime(path, ns=(0, MTIME_NS))
+    found = do(Inspect(os.fsencode(path)))
+    assert isinstance(found, Inspected)
+    assert (found.kind, found.size, found.mtime_ns, found.executable) == ("file", 5, MTIME_NS, True)
+    assert found.inode == path.stat().st_ino and found.device == path.stat().st_dev
+    assert found.free > 0
+    folder = do(Inspect(os.fsencode(tmp_path)))
+    assert isinstance(folder, Inspected) and folder.kind == "folder"
+    other = do(Inspect(b"/dev/null"))
+    assert isinstance(other, Inspected) and other.kind == "other"
+    assert code(Inspect(os.fsencode(tmp_path / "none"))) == "ENOENT"
+    assert code(Inspect(b"relative")) == "EINVAL"
+    assert code(Inspect(b"/a\0b")) == "EINVAL"
+
+
+def test_open_source_opens_only_regular_files(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    (tmp_path / "link").symlink_to(path)
+    os.mkfifo(tmp_path / "pipe")
+    opened = do(OpenSource(1, os.fsencode(tmp_path / "link")))
+    assert isinstance(opened, Inspected) and opened.inode == path.stat().st_ino
+    assert code(OpenSource(1, os.fsencode(tmp_path / "pipe"))) == "EINVAL"
+    assert code(OpenSource(1, os.fsencode(tmp_path))) == "EISDIR"
+    assert code(OpenSource(1, b"/dev/null")) == "EINVAL"
+    assert code(OpenSource(1, os.fsencode(tmp_path / "none"))) == "ENOENT"
+
+
+def test_a_file_in_memory_is_known(tmp_path: Path) -> None:
+    descriptor = os.memfd_create("x")
+    try:
+        assert child_folder.is_in_memory(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# -- parts --------------------------------------------------------------------------------
+
+
+def test_a_part_is_private_and_its_folder_is_made(place: Place) -> None:
+    place.open_part()
+    assert stat.S_IMODE(place.parts.stat().st_mode) == 0o700
+    assert stat.S_IMODE((place.parts / "part").stat().st_mode) == 0o600
+
+
+def test_a_part_begins_empty(place: Place) -> None:
+    place.open_part(content=b"old")
+    found = do(OpenPart(1, place.bytes, b"part", 0, 0))
+    assert isinstance(found, Inspected) and found.size == 0
+    assert (place.parts / "part").read_bytes() == b""
+
+
+def test_space_is_set_aside_without_changing_the_size(place: Place) -> None:
+    found = do(OpenPart(1, place.bytes, b"part", 3 << 20, 0))
+    assert isinstance(found, Inspected) and found.size == 0
+    assert (place.parts / "part").stat().st_blocks * 512 in {0, 3 << 20}
+
+
+def test_too_little_space(place: Place) -> None:
+    assert code(OpenPart(1, place.bytes, b"part", 1, 1 << 60)) == "ENOSPC"
+    assert code(OpenPart(1, place.bytes, b"part", 1 << 60, 0)) == "ENOSPC"
+    assert not place.parts.exists()
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_hostile_names(place: Place, name: bytes) -> None:
+    inode = place.open_part()
+    before = sorted(place.path.rglob("*"))
+    assert code(OpenPart(1, place.bytes, name, 0, 0)) == "EINVAL"
+    assert code(DiscardPart(place.bytes, name)) == "EINVAL"
+    assert code(place.publish(inode, name)) == "EINVAL"
+    assert code(Publish(place.bytes, name, b"final", inode, 0, False)) == "EINVAL"
+    assert sorted(place.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"new\nline", b"-rf", b"\x1b[31m", b"a" * 255])
+def test_odd_names_are_names(place: Place, name: bytes) -> None:
+    inode = place.open_part()
+    assert do(place.publish(inode, name)) == Done()
+    assert os.listdir(place.bytes) == [name]
+
+
+def test_a_name_that_is_too_long(place: Place) -> None:
+    assert code(place.publish(place.open_part(), b"a" * 256)) == "ENAMETOOLONG"
+
+
+def test_a_symbolic_link_in_place_of_the_part_folder(place: Place, tmp_path: Path) -> None:
+    inode = place.open_part()
+    elsewhere = tmp_path / "elsewhere"
+    place.parts.rename(elsewhere)
+    place.parts.symlink_to(elsewhere)
+    for task in (
+        OpenPart(1, place.bytes, b"other", 0, 0),
+        DiscardPart(place.bytes, b"part"),
+        place.publish(inode),
+    ):
+        assert code(task) in {"ENOTDIR", "ELOOP"}
+    assert os.listdir(elsewhere) == ["part"]
+    assert os.listdir(place.path) == [".tnt-part"]
+
+
+def test_a_symbolic_link_in_place_of_a_part(place: Place, tmp_path: Path) -> None:
+    inode = place.open_part()
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    (place.parts / "part").unlink()
+    (place.parts / "part").symlink_to(secret)
+    assert code(place.publish(inode)) == "ELOOP"
+    assert isinstance(do(OpenPart(1, place.bytes, b"part", 0, 0)), Inspected)
+    assert secret.read_bytes() == b"secret"
+
+
+def test_a_file_in_place_of_the_part_folder(place: Place) -> None:
+    place.path.mkdir(parents=True)
+    place.parts.write_bytes(b"mine")
+    assert code(OpenPart(1, place.bytes, b"part", 0, 0)) == "ENOTDIR"
+    assert place.parts.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_part_folder_of_somebody_else(place: Place) -> None:
+    inode = place.open_part()
+    os.chown(place.parts, 12345, 12345)
+    assert code(OpenPart(1, place.bytes, b"other", 0, 0)) == "EPERM"
+    assert code(place.publish(inode)) == "EPERM"
+
+
+def test_discard(place: Place) -> None:
+    place.open_part(b"one")
+    place.open_part(b"two")
+    assert do(DiscardPart(place.bytes, b"one")) == Done()
+    assert os.listdir(place.parts) == ["two"]
+    assert do(DiscardPart(place.bytes, b"one")) == Done()
+    assert do(DiscardPart(place.bytes, b"two")) == Done()
+    assert os.listdir(place.path) == []
+    assert do(DiscardPart(place.bytes, b"two")) == Done()
+    assert do(DiscardPart(place.bytes + b"/none", b"two")) == Done()
+
+
+# -- publish ------------------------------------------------------------------------------
+
+
+def test_publish(place: Place) -> None:
+    inode = place.open_part()
+    assert do(place.publish(inode)) == Done()
+    final = place.path / "final"
+    assert os.listdir(place.path) == ["final"]
+    assert final.read_bytes() == b"content"
+    assert final.stat().st_ino == inode
+    assert final.stat().st_mtime_ns == MTIME_NS
+
+
+@pytest.mark.parametrize(
+    ("umask", "executable", "mode"),
+    [(0o022, False, 0o644), (0o022, True, 0o755), (0o077, True, 0o700), (0o027, True, 0o750)],
+)
+def test_the_umask_decides_the_mode(place: Place, umask: int, executable: bool, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        assert do(place.publish(place.open_part(), executable=executable)) == Done()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((place.path / "final").stat().st_mode) == mode
+
+
+def test_publish_twice_is_publish_once(place: Place) -> None:
+    task = place.publish(place.open_part())
+    assert do(task) == Done()
+    assert do(task) == Done()
+    assert os.listdir(place.path) == ["final"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "dangling"])
+def test_nothing_is_ever_replaced(place: Place, kind: str) -> None:
+    inode = place.open_part()
+    final = place.path / "final"
+    if kind == "file":
+        final.write_bytes(b"mine")
+    elif kind == "folder":
+        final.mkdir()
+    else:
+        final.symlink_to("/etc/passwd" if kind == "link" else "/nonexistent")
+    before = final.lstat()
+    assert code(place.publish(inode)) == "EEXIST"
+    assert final.lstat().st_ino == before.st_ino and final.lstat().st_mode == before.st_mode
+    assert (place.parts / "part").read_bytes() == b"content"
+    assert do(place.publish(inode, b"final (2)")) == Done()
+
+
+def test_a_part_that_is_gone(place: Place) -> None:
+    task = place.publish(place.open_part())
+    (place.parts / "part").unlink()
+    assert code(task) == "ENOENT"
+    (place.path / "takes the inode").write_bytes(b"")
+    (place.path / "final").write_bytes(b"somebody else's")
+    assert code(task) == "ENOENT"
+
+
+def test_a_part_that_is_another_file(place: Place) -> None:
+    inode = place.open_part()
+    (place.parts / "other").write_bytes(b"other")
+    (place.parts / "other").replace(place.parts / "part")
+    assert code(place.publish(inode)) == "ESTALE"
+
+
+def test_a_time_that_no_file_system_holds(place: Place) -> None:
+    inode = place.open_part()
+    task = Publish(place.bytes, b"part", b"final", inode, 2**63 - 1, False)
+    assert do(task) == Done()
+
+
+@pytest.fixture(params=["link", "claim"])
+def fallback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A system without the exclusive rename; and without links, too."""
+
+    def missing(*_: object, **__: object) -> None:
+        raise OSError(38, "not there")
+
+    monkeypatch.setattr(child_folder.Folder, "_rename_exclusively", missing)
+    if request.param == "claim":
+        monkeypatch.setattr(os, "link", missing)
+    return str(request.param)
+
+
+def test_without_the_exclusive_rename(place: Place, fallback: str) -> None:
+    task = place.publish(place.open_part())
+    assert do(task) == Done()
+    assert os.listdir(place.path) == ["final"]
+    assert (place.path / "final").read_bytes() == b"content"
+    assert do(task) == Done()
+
+
+def test_without_it_nothing_is_replaced_either(place: Place, fallback: str) -> None:
+    folder = child_folder.Folder.open(os.fsencode(place.path.parent.parent))
+    (place.path.parent.parent / "one").write_bytes(b"one")
+    (place.path.parent.parent / "two").write_bytes(b"two")
+    with folder, pytest.raises(FileExistsError):
+        folder.move(b"one", folder, b"two")
+    assert (place.path.parent.parent / "two").read_bytes() == b"two"
+
+
+def test_stopped_between_link_and_unlink(place: Place) -> None:
+    inode = place.open_part()
+    os.link(place.parts / "part", place.path / "final")
+    # A new part of that name must not empty the finished file.
+    assert do(place.publish(inode)) == Done()
+    assert os.listdir(place.path) == ["final"]
+    assert (place.path / "final").read_bytes() == b"content"
+
+
+def test_a_new_part_never_empties_a_linked_one(place: Place) -> None:
+    place.open_part()
+    os.link(place.parts / "part", place.path / "final")
+    place.open_part(content=b"")
+    assert (place.path / "final").read_bytes() == b"content"
+
+
+def test_joined_paths_do_the_same(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of systems without calls relative to a descriptor."""
+    monkeypatch.setattr(child_folder, "_DESCRIPTORS", False)
+    monkeypatch.setattr(
+        child_folder.Folder,
+        "move",
+        lambda self, name, target, new: os.rename(self.where(name), target.where(new)),
+    )
+    task = place.publish(place.open_part())
+    place.open_part(b"other")
+    assert do(task) == Done() == do(task)
+    assert (place.path / "final").stat().st_mtime_ns == MTIME_NS
+    assert do(DiscardPart(place.bytes, b"other")) == Done()
+    assert os.listdir(place.path) == ["final"]
+    place.parts.symlink_to("/tmp")
+    assert code(OpenPart(1, place.bytes, b"part", 0, 0)) == "ENOTDIR"
+
+
+RACE = textwrap.dedent(
+    """
+    import os, sys
+    from tntd.shell import child_disk
+    from tntd.tasks import *
+    folder, me = os.fsencode(sys.argv[1]), sys.argv[2].encode()
+    for number in range(300):
+        answer, opened, _ = child_disk.perform(OpenPart(1, folder, me, 0, 0), None)
+        assert isinstance(answer, Inspected), answer
+        os.close(opened)
+        if number % 2:
+            task = Publish(folder, me, b"new_%s_%d" % (me, number), answer.inode, 0, False)
+        else:
+            task = DiscardPart(folder, me)
+        answer, _, _ = child_disk.perform(task, None)
+        assert answer == Done(), answer
+    """
+)
+
+
+def test_two_daemons_on_one_folder(tmp_path: Path) -> None:
+    """Each removes the part folder when it looks empty, under the feet of the other."""
+    both = [
+        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path), name]) for name in ("a", "b")
+    ]
+    assert [each.wait(120) for each in both] == [0, 0]
+    assert len(os.listdir(tmp_path)) == 300
+
+
+# -- warm ---------------------------------------------------------------------------------
+
+
+def test_warm_reads_up_to_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 3_000_000)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        assert do(Warm(0, 4_000_000), descriptor) == Done()
+        assert do(Warm(2_500_000, 10), descriptor) == Done()
+        assert do(Warm(9_000_000, 10), descriptor) == Done()
+    finally:
+        os.close(descriptor)
+    assert code(Warm(0, 10)) == "EBADF"
