@@ -72,7 +72,7 @@ class Repl:
 
     def _make_session(self, name: str) -> PromptSession[str]:
         desk = self._desk
-        bindings = key_bindings(Pasting(), self._wave_away, self._taken_as_text)
+        bindings = key_bindings(Pasting(), self._take, self._wave_away, self._taken_as_text)
         session: PromptSession[str] = PromptSession(
             lambda: FormattedText(desk.model.prompt()),
             style=STYLE,
@@ -157,17 +157,17 @@ class Repl:
         return DONE
 
     async def _read_lines(self) -> None:
+        # One prompt for all lines: each is taken by the key that ends it (repl_keys.py).
         while not self._leaving:
-            try:
-                line = await self._session.prompt_async()
-            except EOFError:
-                return
-            except KeyboardInterrupt:
-                continue
-            self._take(line)
+            with suppress(KeyboardInterrupt):
+                try:
+                    await self._session.prompt_async()
+                except EOFError:
+                    return
 
     def _take(self, line: str) -> None:
         if self._answer is not None:
+            self._desk.screen.show([self._echo(line)])
             if not self._answer.done():
                 self._answer.set_result(line.strip().lower() in ("y", "yes"))
             return
@@ -175,15 +175,14 @@ class Repl:
         if isinstance(action, Say):
             self._say(action.text)
         elif isinstance(action, Run):
-            self._echo(line)
-            self._commands.start(action)
+            self._commands.start(action, self._echo(line))
         elif isinstance(action, Explain):
-            self._echo(line)
-            self._desk.screen.show([render.trouble(action.text, action.hint)])
+            trouble = render.trouble(action.text, action.hint)
+            self._desk.screen.show([self._echo(line), trouble])
 
-    def _echo(self, line: str) -> None:
+    def _echo(self, line: str) -> render.Line:
         prompt = render.plain(self._desk.model.prompt())
-        self._desk.screen.show([[(render.DIM, prompt + visible(line))]])
+        return [(render.DIM, prompt + visible(line))]
 
     def _say(self, text: str) -> None:
         contact = self._desk.model.contact()

@@ -7,6 +7,7 @@ is read, so a line never goes to the conversation before; and a failure is one l
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from tntd.errors import CommandError
 from . import render, repl_help, steps
 from .arguments import repl_arguments
 from .failures import ClientFailure, Refused
+from .render import Line
 from .repl_desk import Desk
 from .repl_lines import AS_TEXT_HINT, Run
 from .repl_link import Link
@@ -24,6 +26,7 @@ from .repl_link import Link
 LOOK_BACK_MIN: Final = 3  # messages shown on /to
 LOOK_BACK_MAX: Final = 200
 STOP_TIMEOUT_S: Final = 30.0
+_LONG: Final = ("connect", "stop")  # nothing else waits for them
 _LOCAL: Final = (steps.Show, steps.Bars, steps.Switch, steps.Help, steps.Leave)
 
 
@@ -48,9 +51,10 @@ class Commands:
         self._link = link
         self._prompt = prompt
         self._tasks: set[asyncio.Task[None]] = set()
+        self._latest: asyncio.Task[None] | None = None
 
-    def start(self, action: Run) -> None:
-        """Run a command; what needs no waiting is done on return."""
+    def start(self, action: Run, echo: Line) -> None:
+        """Run a command; what needs no waiting is done on return.  `echo` is the typed line."""
         hint = AS_TEXT_HINT if action.bare else ""
         try:
             current = self._desk.model.current or ""
@@ -58,21 +62,39 @@ class Commands:
             assert action.verb.run is not None
             script = action.verb.run(arguments)
             step = next(script)
+            if isinstance(step, _LOCAL):
+                self._desk.screen.show([echo])
             while isinstance(step, _LOCAL):
                 self._do(step)
                 step = next(script)
         except StopIteration:
             return
         except (ClientFailure, CommandError) as error:
+            self._desk.screen.show([echo])
             self._tell(error, hint)
             return
         label = " ".join([action.verb.name, *action.words])
-        self._go(self._await(script, step, label, hint))
+        work = self._await(script, step, label, hint)
+        if action.verb.name in _LONG:
+            self._desk.screen.show([echo])
+            self._go(work)
+        else:
+            self._latest = self._go(self._in_turn(self._latest, echo, work))
 
-    def _go(self, work: Any) -> None:
+    async def _in_turn(
+        self, before: asyncio.Task[None] | None, echo: Line, work: Awaitable[None]
+    ) -> None:
+        """Quick commands run one after the other, so that each answer stands below its line."""
+        if before is not None:
+            await asyncio.wait({before})
+        self._desk.screen.show([echo])
+        await work
+
+    def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _await(
         self, script: steps.Script[None], step: steps.Step, label: str, hint: str

@@ -38,10 +38,13 @@ class Pasting:
 
 
 def key_bindings(
-    pasting: Pasting, clear: Callable[[], None], taken: Callable[[], None]
+    pasting: Pasting,
+    accept: Callable[[str], None],
+    clear: Callable[[], None],
+    taken: Callable[[], None],
 ) -> KeyBindings:
-    """The bindings.  `clear` is called on Ctrl-C; `taken` when a pasted line that would have been
-    a command is taken as text."""
+    """The bindings.  `accept` is called with each line; `clear` on Ctrl-C; `taken` before a pasted
+    line is accepted that would have been a command."""
     bindings = KeyBindings()
 
     @bindings.add(Keys.BracketedPaste)
@@ -58,7 +61,9 @@ def key_bindings(
         if line != buffer.text:
             _replace(buffer, line)
             taken()
-        buffer.validate_and_handle()
+        # The prompt goes on: between two prompts the terminal would echo what is typed.
+        buffer.reset(append_to_history=True)
+        accept(line)
 
     @bindings.add("escape", "enter")
     def _new_line(event: KeyPressEvent) -> None:

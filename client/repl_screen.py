@@ -1,8 +1,11 @@
 """The screen above the prompt: lines in order, many at once, never in the way of typing.
 
 What holds always: lines appear in the order in which they were shown to `show`, and what is to
-happen after they are on the screen (remembering the cursor) happens after.  Prompt and toolbar are
-redrawn below them by prompt_toolkit.
+happen after they are on the screen (remembering the cursor) happens after.
+
+Why not prompt_toolkit's own run_in_terminal: it is made for programs that read, too, so it gives
+the terminal its echo back meanwhile, and keys that are hit while a message is printed leave marks
+on the screen.  Nothing here reads, so the terminal stays as it is.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from prompt_toolkit.application import get_app_session, run_in_terminal
+from prompt_toolkit.application import get_app_or_none, get_app_session
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import Style
@@ -72,14 +75,15 @@ class Screen:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                await self._print_some()
+                self._print_some()
+                await asyncio.sleep(0)
             self._printed.set()
 
-    async def _print_some(self) -> None:
+    def _print_some(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(BATCH_LINES, len(self._waiting)))]
         lines = [line for line, _ in batch if line]
         if lines:
-            await run_in_terminal(lambda: _print(lines))
+            print_above(lines)
         for _, then in batch:
             if then is not None:
                 then()
@@ -91,8 +95,16 @@ class Screen:
         await self._printed.wait()
 
 
-def _print(lines: list[Line]) -> None:
+def print_above(lines: list[Line]) -> None:
+    """Print lines above the prompt, or where the cursor is while there is none."""
+    app = get_app_or_none()
+    prompt = app is not None and app.is_running and not app.is_done
+    if app is not None and prompt:
+        app.renderer.erase()
     fragments = [fragment for line in lines for fragment in (*line, ("", "\n"))]
-    # The function of the same name in prompt_toolkit.shortcuts would wait for its turn above the
-    # prompt, and that turn is the one in which we are.
+    # Not the function of this name in prompt_toolkit.shortcuts, which would wait for a turn.
     print_formatted_text(get_app_session().output, FormattedText(fragments), STYLE)
+    if app is not None and prompt:
+        if not app.key_processor.input_queue:
+            app.renderer.request_absolute_cursor_position()
+        app.renderer.render(app, app.layout)

@@ -12,6 +12,7 @@ from .failures import Refused
 from .steps import Ask, Script, Show, Switch, ask_daemon
 
 _Told = Script[None]
+_WORDS_A_ROW = 6
 
 
 def connect(arguments: Namespace) -> _Told:
@@ -74,12 +75,13 @@ def verify(arguments: Namespace) -> _Told:
     who = {"contact": arguments.who}
     raw, result = yield from ask_daemon("contacts.words", who, WordsResult)
     name = result.contact.name
-    words = "  " + " ".join(visible(word) for word in result.words)
+    words = [visible(word) for word in result.words]
+    rows = [words[at : at + _WORDS_A_ROW] for at in range(0, len(words), _WORDS_A_ROW)]
     yield Show(
         [raw] if not arguments.yes else [],
         [
             render.note(f"{name} must see the same words; read them to each other aloud:"),
-            [(render.NAME, words)],
+            *([(render.NAME, f"  {' '.join(row)}")] for row in rows),
         ],
     )
     sure = arguments.yes

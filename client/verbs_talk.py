@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import Any
 
 from tntd.control.schema import MessageList, MessageResult
-from tntd.limits import TEXT_BYTES_MAX
+from tntd.limits import LIST_LIMIT_DEFAULT, TEXT_BYTES_MAX
 
 from . import render
 from .failures import Refused, TimedOut
@@ -96,7 +96,8 @@ def history(arguments: Namespace) -> Script[None]:
     lines = render.conversation(result.messages, daemon["name"])
     if not lines:
         lines = [render.note("no such messages" if arguments.search else "no messages yet")]
-    elif arguments.limit is not None and len(result.messages) == arguments.limit:
-        oldest = result.messages[0].id
-        lines.insert(0, render.separator(f"older ones: --before {oldest}"))
+    elif len(result.messages) == (arguments.limit or LIST_LIMIT_DEFAULT):
+        oldest = result.messages[0]
+        older = f"{arguments.prefix}history {oldest.conversation} --before {oldest.id}"
+        lines.insert(0, render.separator(f"older ones: {older}"))
     yield Show(raw["messages"], lines)
