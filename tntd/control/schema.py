@@ -31,7 +31,7 @@ TransferState = Literal[
 class Contact(msgspec.Struct, kw_only=True):
     """Somebody with a key.  `id` is the public key in base32 groups; `trust` is ours, `mutual`
     says that the other side has accepted us too; `unread` counts their messages that no client
-    has marked as read, `queued` what waits for their acknowledgement."""
+    has marked as read, `queued` our messages and offers that wait for their acknowledgement."""
 
     id: str
     name: str

@@ -20,6 +20,7 @@ from tntd.node.core import Core
 from tntd.store.contacts import ContactRow
 from tntd.tasks import Answer, Failed, Resolve, Resolved
 
+HELD_BACK_TRIES = 7  # failures after which the back-off has reached its longest
 Reply = Callable[[ContactRow | CommandError], None]
 
 
@@ -96,6 +97,10 @@ class Dialling:
         attempt = self._by_contact.get(contact)
         if attempt is not None:
             self.finish(attempt)
+
+    def hold_back(self, contact: int) -> None:
+        """Their side would only end the link again: the next dial waits as long as any may."""
+        self._tries[contact] = HELD_BACK_TRIES
 
     def redial(self, contact: int) -> None:
         """The back-off is over."""

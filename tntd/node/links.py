@@ -42,7 +42,6 @@ _WORDS = {
     "not_contact": "they do not have you as a contact (any more): connect to them again",
     "limit": "they have too many requests waiting; try again later",
     "storage": "their disk is full or failing",
-    "self": "that is this daemon itself",
     "version": "their TalknTransfer speaks another protocol version",
 }
 
@@ -285,7 +284,8 @@ class Links:
             row = self._contacts.choose(key, hint)
         except CommandError as error:
             self._dialling.answer(attempt, error)
-            raise RemoteError("not_contact", "blocked") from error
+            # Not that they are blocked: that is between our user and us.
+            raise RemoteError("not_contact", "you are no contact here") from error
         self._core.emit(Authenticated(link.number, True))
         for other in list(self.all.values()):
             if other.contact == row.row:
@@ -326,9 +326,11 @@ class Links:
         self._core.log("info", f"{self._title(link)} ended it: {error.code} {error.text}")
         key = link.session.peer_key
         owner = row or (self._rows.by_key(key) if key is not None else None)
-        if error.code == "twin" and row is not None:
-            self._mail.renew(row)
-            self._complain_of_twin(row, "our own identity")
+        if error.code in ("twin", "replaced") and row is not None:
+            if error.code == "twin":
+                self._mail.renew(row)
+            self._complain_of_twin(row, "your own identity")
+            self._dialling.hold_back(row.row)
         elif error.code == "not_contact" and owner is not None and owner.accepted:
             self._rows.update(owner.row, mutual=0)
             if owner.mutual:
@@ -338,7 +340,15 @@ class Links:
                     "what you send waits; to ask again, connect to their address",
                     owner.row,
                 )
+        elif error.code == "self":
+            self._met_ourselves(link)
         self._close(link, _WORDS.get(error.code, error.code))
+
+    def _met_ourselves(self, link: Link) -> None:
+        if link.attempt is not None:
+            text = f"{show_address(link.host, link.port)} is this very daemon"
+            hint = "give the address of somebody else's"
+            self._dialling.answer(link.attempt, CommandError(Code.WRONG_STATE, text, hint))
 
     # -- routes -----------------------------------------------------------------------
 
@@ -418,6 +428,8 @@ class Links:
 
     def _fail(self, link: Link, error: RemoteError) -> None:
         self._core.log("warning", f"{self._title(link)} ended by us: {error}")
+        if error.code == "self":
+            self._met_ourselves(link)
         if error.code == "twin" and link.contact:
             self._complain_of_twin(self._row(link), "their identity")
         if error.code != "wrong_key":

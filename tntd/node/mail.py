@@ -96,7 +96,14 @@ class Mail:
             # A renewed outbox, or another copy of it: what was known of this one is known still.
             if row.in_epoch is not None:
                 self._outbox.keep_epoch(row.row, row.in_epoch, row.in_upto, row.in_upto_id)
-            upto, upto_id = self._outbox.kept_epoch(row.row, trusted.epoch)
+            known = self._outbox.kept_epoch(row.row, trusted.epoch)
+            if known is not None:
+                self._core.complain(
+                    f"{row.name}'s profile seems to run twice, or an old copy was restored",
+                    "ask them to stop all copies but one",
+                    row.row,
+                )
+            upto, upto_id = known or (0, None)
             self._contacts.update(row.row, in_epoch=trusted.epoch, in_upto=upto, in_upto_id=upto_id)
         if trusted.lowest > upto + 1 and trusted.highest >= upto:
             self._note_lost(row, trusted.lowest - 1 - upto)

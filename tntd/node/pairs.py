@@ -17,9 +17,7 @@ from tntd.effects import CloseLink
 from tntd.machines.session import Session
 from tntd.node.core import Core
 from tntd.store.contacts import ContactRow
-
-REPLACED_MAX = 6  # within REPLACED_WINDOW_S: two copies of one identity push each other out
-REPLACED_WINDOW_S = 60.0
+from tntd.wire.frames import LinkError
 
 
 class HasSession(Protocol):
@@ -45,7 +43,6 @@ class Pairs:
         self._ping = ping
         self._take_over = take_over
         self._rivals: dict[int, int] = {}
-        self._replaced: dict[int, list[float]] = {}
 
     def reset(self) -> None:
         """Forget all rivals."""
@@ -57,9 +54,10 @@ class Pairs:
         if route is None or route.link not in links:
             self._take_over(contact, number)
         elif _instance(links[route.link]) != _instance(links[number]):
-            self._note_replaced(contact)
             old = route.link
             self._take_over(contact, number)
+            # Whoever still reads this is not what was replaced: a second copy of the profile.
+            self._core.send(old, LinkError(code="replaced", text=""))
             self._core.emit(CloseLink(old, "replaced: they were started anew"))
         else:
             previous = self._rivals.get(contact)
@@ -94,19 +92,6 @@ class Pairs:
             return None
         route = self._core.routes.get(contact)
         return self._rivals.pop(contact, None) if route and route.link == number else None
-
-    def _note_replaced(self, contact: int) -> None:
-        now = self._core.now.boot
-        recent = [at for at in self._replaced.get(contact, []) if at > now - REPLACED_WINDOW_S]
-        self._replaced[contact] = [*recent, now]
-        if len(recent) + 1 == REPLACED_MAX:
-            row = self._core.store.contacts.get(contact)
-            name = "a contact" if row is None else row.name
-            self._core.complain(
-                f"{name}'s identity seems to run in two places that push each other out",
-                "ask them to stop one of the two copies",
-                contact,
-            )
 
 
 def _instance(link: HasSession) -> bytes:

@@ -15,6 +15,10 @@ from tntd.node.core import Core
 from tntd.store.contacts import ContactRow
 from tntd.store.messages import MessageRow
 from tntd.store.transfers import TransferRow
+from tntd.wire.frames import KIND_NUMBERS, Offer, Text
+
+# What our user has put there; receipts and the like come and go unseen.
+QUEUED_KINDS = (KIND_NUMBERS[Text], KIND_NUMBERS[Offer])
 
 
 def timestamp(ms: int) -> str:
@@ -51,7 +55,7 @@ def contact(core: Core, row: ContactRow) -> schema.Contact:
         online=route is not None and route.open,
         addresses=[show_address(*a) for a in core.store.contacts.addresses(row.row)],
         unread=core.store.messages.unread(row.row, row.read_upto),
-        queued=core.store.outbox.count(row.row),
+        queued=core.store.outbox.count(row.row, QUEUED_KINDS),
         key_exchange=route.key_exchange if route is not None else None,
         path=show_address(route.host, route.port) if route is not None else None,
     )

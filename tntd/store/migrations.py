@@ -10,137 +10,139 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+_FIRST = (
+    """CREATE TABLE settings (
+        key TEXT PRIMARY KEY, value BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE contacts (
+        row INTEGER PRIMARY KEY,
+        key BLOB NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        folded TEXT NOT NULL UNIQUE,
+        trust TEXT NOT NULL,
+        mutual INTEGER NOT NULL DEFAULT 0,
+        chosen_at INTEGER NOT NULL DEFAULT 0,
+        created_at INTEGER NOT NULL,
+        read_upto INTEGER NOT NULL DEFAULT 0,
+        out_epoch BLOB NOT NULL,
+        out_highest INTEGER NOT NULL DEFAULT 0,
+        out_acked INTEGER NOT NULL DEFAULT 0,
+        out_acked_id BLOB,
+        in_epoch BLOB,
+        in_upto INTEGER NOT NULL DEFAULT 0,
+        in_upto_id BLOB
+    ) STRICT""",
+    """CREATE TABLE epochs (
+        row INTEGER PRIMARY KEY AUTOINCREMENT,
+        contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
+        epoch BLOB NOT NULL,
+        upto INTEGER NOT NULL,
+        upto_id BLOB,
+        UNIQUE (contact, epoch)
+    ) STRICT""",
+    """CREATE TABLE addresses (
+        contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
+        host TEXT NOT NULL,
+        port INTEGER NOT NULL,
+        used_at INTEGER NOT NULL,
+        PRIMARY KEY (contact, host, port)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX addresses_by_place ON addresses(host, port)",
+    """CREATE TABLE messages (
+        row INTEGER PRIMARY KEY AUTOINCREMENT,
+        id BLOB NOT NULL,
+        contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
+        outgoing INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        text TEXT NOT NULL,
+        sent_at INTEGER NOT NULL,
+        received_at INTEGER,
+        state TEXT NOT NULL,
+        UNIQUE (contact, id)
+    ) STRICT""",
+    "CREATE INDEX messages_by_contact ON messages(contact, row)",
+    "CREATE INDEX messages_incoming ON messages(contact, row) WHERE outgoing = 0",
+    """CREATE INDEX messages_unread_there ON messages(contact, row)
+    WHERE outgoing = 1 AND state = 'delivered'""",
+    """CREATE VIRTUAL TABLE messages_words USING fts5 (
+        text, content='messages', content_rowid='row',
+        tokenize="unicode61 remove_diacritics 2"
+    )""",
+    """CREATE TRIGGER messages_added AFTER INSERT ON messages BEGIN
+        INSERT INTO messages_words(rowid, text) VALUES (new.row, new.text);
+    END""",
+    """CREATE TRIGGER messages_removed AFTER DELETE ON messages BEGIN
+        INSERT INTO messages_words(messages_words, rowid, text)
+        VALUES ('delete', old.row, old.text);
+    END""",
+    """CREATE TABLE outbox (
+        contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        id BLOB NOT NULL,
+        kind INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (contact, number)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE seen (
+        row INTEGER PRIMARY KEY AUTOINCREMENT,
+        contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
+        id BLOB NOT NULL,
+        UNIQUE (contact, id)
+    ) STRICT""",
+    """CREATE TABLE unprocessable (
+        row INTEGER PRIMARY KEY,
+        contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
+        id BLOB NOT NULL,
+        kind INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        error TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE transfers (
+        row INTEGER PRIMARY KEY AUTOINCREMENT,
+        id BLOB NOT NULL,
+        contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
+        outgoing INTEGER NOT NULL,
+        name BLOB NOT NULL,
+        source BLOB,
+        size INTEGER NOT NULL,
+        inode INTEGER NOT NULL DEFAULT 0,
+        mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL DEFAULT 0,
+        executable INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        accepted INTEGER NOT NULL DEFAULT 0,
+        bytes_done INTEGER NOT NULL DEFAULT 0,
+        bytes_resent INTEGER NOT NULL DEFAULT 0,
+        error TEXT,
+        digest BLOB,
+        folder BLOB,
+        chosen BLOB,
+        part_inode INTEGER NOT NULL DEFAULT 0,
+        created_at INTEGER NOT NULL,
+        UNIQUE (contact, id)
+    ) STRICT""",
+    "CREATE INDEX transfers_by_state ON transfers(state, row)",
+    "CREATE INDEX transfers_by_id ON transfers(id)",
+    """CREATE TABLE client_refs (
+        ref TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        rows BLOB NOT NULL,
+        at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX client_refs_by_age ON client_refs(at)",
+    """CREATE TABLE events (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL,
+        type TEXT NOT NULL,
+        ref INTEGER NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT""",
+)
+
 
 def _first(sql: sqlite3.Connection) -> None:
     """Contacts, messages, outboxes, transfers, the event log."""
-    for statement in (
-        """CREATE TABLE settings (
-            key TEXT PRIMARY KEY, value BLOB NOT NULL
-        ) STRICT, WITHOUT ROWID""",
-        """CREATE TABLE contacts (
-            row INTEGER PRIMARY KEY,
-            key BLOB NOT NULL UNIQUE,
-            name TEXT NOT NULL,
-            folded TEXT NOT NULL UNIQUE,
-            trust TEXT NOT NULL,
-            mutual INTEGER NOT NULL DEFAULT 0,
-            chosen_at INTEGER NOT NULL DEFAULT 0,
-            created_at INTEGER NOT NULL,
-            read_upto INTEGER NOT NULL DEFAULT 0,
-            out_epoch BLOB NOT NULL,
-            out_highest INTEGER NOT NULL DEFAULT 0,
-            out_acked INTEGER NOT NULL DEFAULT 0,
-            out_acked_id BLOB,
-            in_epoch BLOB,
-            in_upto INTEGER NOT NULL DEFAULT 0,
-            in_upto_id BLOB
-        ) STRICT""",
-        """CREATE TABLE epochs (
-            row INTEGER PRIMARY KEY AUTOINCREMENT,
-            contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
-            epoch BLOB NOT NULL,
-            upto INTEGER NOT NULL,
-            upto_id BLOB,
-            UNIQUE (contact, epoch)
-        ) STRICT""",
-        """CREATE TABLE addresses (
-            contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
-            host TEXT NOT NULL,
-            port INTEGER NOT NULL,
-            used_at INTEGER NOT NULL,
-            PRIMARY KEY (contact, host, port)
-        ) STRICT, WITHOUT ROWID""",
-        "CREATE INDEX addresses_by_place ON addresses(host, port)",
-        """CREATE TABLE messages (
-            row INTEGER PRIMARY KEY AUTOINCREMENT,
-            id BLOB NOT NULL,
-            contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
-            outgoing INTEGER NOT NULL,
-            kind TEXT NOT NULL,
-            text TEXT NOT NULL,
-            sent_at INTEGER NOT NULL,
-            received_at INTEGER,
-            state TEXT NOT NULL,
-            UNIQUE (contact, id)
-        ) STRICT""",
-        "CREATE INDEX messages_by_contact ON messages(contact, row)",
-        "CREATE INDEX messages_incoming ON messages(contact, row) WHERE outgoing = 0",
-        """CREATE INDEX messages_unread_there ON messages(contact, row)
-        WHERE outgoing = 1 AND state = 'delivered'""",
-        """CREATE VIRTUAL TABLE messages_words USING fts5 (
-            text, content='messages', content_rowid='row',
-            tokenize="unicode61 remove_diacritics 2"
-        )""",
-        """CREATE TRIGGER messages_added AFTER INSERT ON messages BEGIN
-            INSERT INTO messages_words(rowid, text) VALUES (new.row, new.text);
-        END""",
-        """CREATE TRIGGER messages_removed AFTER DELETE ON messages BEGIN
-            INSERT INTO messages_words(messages_words, rowid, text)
-            VALUES ('delete', old.row, old.text);
-        END""",
-        """CREATE TABLE outbox (
-            contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
-            number INTEGER NOT NULL,
-            id BLOB NOT NULL,
-            kind INTEGER NOT NULL,
-            body BLOB NOT NULL,
-            PRIMARY KEY (contact, number)
-        ) STRICT, WITHOUT ROWID""",
-        """CREATE TABLE seen (
-            row INTEGER PRIMARY KEY AUTOINCREMENT,
-            contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
-            id BLOB NOT NULL,
-            UNIQUE (contact, id)
-        ) STRICT""",
-        """CREATE TABLE unprocessable (
-            row INTEGER PRIMARY KEY,
-            contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
-            id BLOB NOT NULL,
-            kind INTEGER NOT NULL,
-            body BLOB NOT NULL,
-            error TEXT NOT NULL
-        ) STRICT""",
-        """CREATE TABLE transfers (
-            row INTEGER PRIMARY KEY AUTOINCREMENT,
-            id BLOB NOT NULL,
-            contact INTEGER NOT NULL REFERENCES contacts(row) ON DELETE CASCADE,
-            outgoing INTEGER NOT NULL,
-            name BLOB NOT NULL,
-            source BLOB,
-            size INTEGER NOT NULL,
-            inode INTEGER NOT NULL DEFAULT 0,
-            mtime_ns INTEGER NOT NULL,
-            ctime_ns INTEGER NOT NULL DEFAULT 0,
-            executable INTEGER NOT NULL,
-            state TEXT NOT NULL,
-            accepted INTEGER NOT NULL DEFAULT 0,
-            bytes_done INTEGER NOT NULL DEFAULT 0,
-            bytes_resent INTEGER NOT NULL DEFAULT 0,
-            error TEXT,
-            digest BLOB,
-            folder BLOB,
-            chosen BLOB,
-            part_inode INTEGER NOT NULL DEFAULT 0,
-            created_at INTEGER NOT NULL,
-            UNIQUE (contact, id)
-        ) STRICT""",
-        "CREATE INDEX transfers_by_state ON transfers(state, row)",
-        "CREATE INDEX transfers_by_id ON transfers(id)",
-        """CREATE TABLE client_refs (
-            ref TEXT PRIMARY KEY,
-            kind TEXT NOT NULL,
-            rows BLOB NOT NULL,
-            at INTEGER NOT NULL
-        ) STRICT, WITHOUT ROWID""",
-        "CREATE INDEX client_refs_by_age ON client_refs(at)",
-        """CREATE TABLE events (
-            number INTEGER PRIMARY KEY AUTOINCREMENT,
-            at INTEGER NOT NULL,
-            type TEXT NOT NULL,
-            ref INTEGER NOT NULL,
-            detail TEXT NOT NULL
-        ) STRICT""",
-    ):
+    for statement in _FIRST:
         sql.execute(statement)
 
 

@@ -56,10 +56,11 @@ class Outbox:
         """Remove the envelopes up to `upto`: they are acknowledged."""
         self._sql.execute("DELETE FROM outbox WHERE contact = ? AND number <= ?", (contact, upto))
 
-    def count(self, contact: int) -> int:
-        """How many envelopes wait."""
-        query = "SELECT count(*) FROM outbox WHERE contact = ?"
-        return int(self._sql.execute(query, (contact,)).fetchone()[0])
+    def count(self, contact: int, kinds: tuple[int, ...]) -> int:
+        """How many envelopes of these kinds wait."""
+        marks = ", ".join("?" for _ in kinds)
+        query = f"SELECT count(*) FROM outbox WHERE contact = ? AND kind IN ({marks})"
+        return int(self._sql.execute(query, (contact, *kinds)).fetchone()[0])
 
     def renumber(self, contact: int) -> int:
         """Number what waits from 1 on, in order, and return how many there are."""
@@ -104,11 +105,11 @@ class Outbox:
             (contact, contact, limits.EPOCHS_KEPT_MAX),
         )
 
-    def kept_epoch(self, contact: int, epoch: bytes) -> tuple[int, bytes | None]:
-        """How far an earlier epoch had come here: (number, its envelope's id)."""
+    def kept_epoch(self, contact: int, epoch: bytes) -> tuple[int, bytes | None] | None:
+        """How far an earlier epoch had come here: (number, its envelope's id), if there was one."""
         query = "SELECT upto, upto_id FROM epochs WHERE contact = ? AND epoch = ?"
         found = self._sql.execute(query, (contact, epoch)).fetchone()
-        return (0, None) if found is None else (found[0], found[1])
+        return None if found is None else (found[0], found[1])
 
     def keep_unprocessable(
         self, contact: int, id: bytes, kind: int, body: bytes, error: str
