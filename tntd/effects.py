@@ -38,8 +38,8 @@ class SendFrame:
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """The other end of a link is known: the time-out for strangers is off.  `contact` says
-    whether it is a contact of ours, so that its place counts as one of theirs."""
+    """The other end of a link is known and has greeted: the time-out for strangers is off.
+    `contact` says whether it is a contact of ours, so that its place counts as one of theirs."""
 
     link: int
     contact: bool

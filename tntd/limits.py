@@ -22,7 +22,7 @@ ERROR_TEXT_CHARS_MAX: Final = 512
 
 # -- connections --------------------------------------------------------------------------
 HANDSHAKE_BYTES_MAX: Final = 8 * KIB  # unfinished TLS; an honest flight has about 2 KiB
-HANDSHAKE_TIMEOUT_S: Final = 5.0  # from accept to a verified signature; a slow link needs 2
+HANDSHAKE_TIMEOUT_S: Final = 5.0  # from accept to a checked hello; a slow link needs 2
 LANE_TICKET_TIMEOUT_S: Final = 30.0  # from the agreement to the first authenticated record
 STRANGERS_MAX: Final = 128  # unauthenticated connections in all
 STRANGERS_PER_ADDRESS_MAX: Final = 32  # for each /32 or /64

@@ -204,7 +204,6 @@ class Links:
             self._core.log("info", f"{self._title(link)}: {short_id(key)} gets no answer")
             self._close(link, "no answer for strangers")
             return
-        self._core.emit(Authenticated(link.number, accepted))
         waiting = sum(1 for other in self.all.values() if not self._is_accepted(other))
         if not accepted and link.attempt is None and waiting > limits.PENDING_LINKS_MAX:
             raise RemoteError("limit", "too many strangers are linked here")
@@ -270,6 +269,8 @@ class Links:
             if not hello.explicit:
                 raise RemoteError("not_contact", "you are no contact here")
             row = self._contacts.request(key, hello.name)
+        # Not before: a key proves nothing but itself, and may be followed by silence.
+        self._core.emit(Authenticated(link.number, row.accepted))
         link.contact = row.row
         link.attempt = None
         if attempt is not None:
@@ -286,7 +287,6 @@ class Links:
             self._dialling.answer(attempt, error)
             # Not that they are blocked: that is between our user and us.
             raise RemoteError("not_contact", "you are no contact here") from error
-        self._core.emit(Authenticated(link.number, True))
         for other in list(self.all.values()):
             if other.contact == row.row:
                 self._say_trusted(other)
