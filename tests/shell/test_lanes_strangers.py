@@ -1,0 +1,380 @@
+"""Lanes whose other end breaks the rules, by malice or by a cut."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lane_world import RECEIVER, SENDER, TICKET, World, export, receiving, sending
+from raw_lane import RawLane, data, file_end
+from tntd import limits
+from tntd.events import LaneFailed, LaneFinished, LaneOpened
+from tntd.machines.records import RecordType, Sealer
+from tntd.shell import lanes as lanes_module
+
+CONTENT = b"what is sent"
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Both ends, with children."""
+    made = World()
+    made.children.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def port(world: World, tmp_path: Path) -> int:
+    """Where an acceptor waits that receives."""
+    world.part(tmp_path / "there", len(CONTENT))
+    world.lanes.open(receiving(len(CONTENT), dials=False), export)
+    return world.listen(world.lanes)
+
+
+def opened(world: World, port: int) -> RawLane:
+    """A dialler that has proved itself and is to send."""
+    raw = RawLane.dialled(world, port)
+    raw.say(raw.hello())
+    raw.hears(lambda: raw.heard)
+    assert raw.heard == [(RecordType.HELLO, b"")]
+    assert world.of(LaneOpened, RECEIVER)
+    return raw
+
+
+# -- before it is proved ------------------------------------------------------------------
+
+
+def test_the_acceptor_speaks_only_after_the_whole_first_record(world: World, port: int) -> None:
+    raw = RawLane.dialled(world, port)
+    stream = raw.hello()
+    raw.say(stream[:-1], step=1)
+    world.turns(0.1)
+    raw.listen()
+    assert raw.heard_bytes == 0 and not raw.closed
+    assert world.of(LaneOpened) == [] and world.released == 0
+    raw.say(stream[-1:])
+    raw.hears(lambda: raw.heard)
+    assert world.of(LaneOpened) == [LaneOpened(RECEIVER)] and world.released == 1
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"T",
+        b"TNTLANE2" + bytes(100),
+        b"TELNET\r\n",
+        b"TNTLANE1" + b"x" * 16,
+        b"TNTLANE1" + b"x" * 16 + bytes(1000),
+        b"TNTLANE1" + TICKET + bytes(1000),
+        b"TNTLANE1" + TICKET + struct.pack(">BBHQI", 1, 1, 0, 0, 0) + bytes(16),
+        b"TNTLANE1" + TICKET + struct.pack(">BBHQI", 1, 1, 0, 0, 2**32 - 1),
+        b"TNTLANE1" + TICKET + struct.pack(">BBHQI", 1, 2, 0, 0, 0) + bytes(16),
+        b"TNTLANE1" + TICKET + os.urandom(5000),
+    ],
+)
+def test_who_is_wrong_hears_nothing_and_spends_nothing(
+    world: World, port: int, stream: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HANDSHAKE_TIMEOUT_S", 0.3)
+    raw = RawLane.dialled(world, port)
+    raw.say(stream)
+    raw.hears_end()
+    assert raw.heard_bytes == 0 and world.released == 1
+    assert world.of(LaneOpened) == [] and world.of(LaneFailed) == []
+    opened(world, port)
+
+
+def test_who_says_little_is_closed_in_time(
+    world: World, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HANDSHAKE_TIMEOUT_S", 0.3)
+    silent, slow = RawLane.dialled(world, port), RawLane.dialled(world, port)
+    slow.say(slow.hello()[:30], step=3)
+    silent.hears_end()
+    slow.hears_end()
+    assert world.released == 2 and world.of(LaneFailed) == []
+
+
+def test_the_wrong_key_spends_nothing(world: World, port: int) -> None:
+    raw = RawLane.dialled(world, port)
+    raw.sealer = Sealer(b"w" * 32)
+    raw.say(raw.hello())
+    raw.hears_end()
+    assert raw.heard_bytes == 0
+    opened(world, port)
+
+
+def test_a_ticket_serves_once(world: World, port: int) -> None:
+    first = opened(world, port)
+    second = RawLane.dialled(world, port)
+    second.say(second.hello())
+    second.hears_end()
+    assert second.heard_bytes == 0 and not first.closed
+    assert world.of(LaneFailed) == []
+
+
+def test_of_two_with_the_ticket_the_first_proved_wins(world: World, port: int) -> None:
+    slow, quick = RawLane.dialled(world, port), RawLane.dialled(world, port)
+    stream = slow.hello()
+    slow.say(stream[:-1])
+    world.turns(0.05)
+    quick.say(quick.hello())
+    quick.hears(lambda: quick.heard)
+    slow.say(stream[-1:])
+    slow.hears_end()
+    assert slow.heard_bytes == 0 and not quick.closed
+
+
+def test_a_ticket_runs_out(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LANE_TICKET_TIMEOUT_S", 0.2)
+    world.lanes.open(receiving(5, dials=False), export)
+    port = world.listen(world.lanes)
+    raw = RawLane.dialled(world, port)
+    stream = raw.hello()
+    raw.say(stream[:-1])
+    assert world.wait(LaneFailed, RECEIVER).code == "cut"
+    raw.say(stream[-1:])
+    raw.hears_end()
+    late = RawLane.dialled(world, port)
+    late.say(late.hello())
+    late.hears_end()
+    assert raw.heard_bytes == late.heard_bytes == 0
+    assert world.of(LaneOpened) == []
+
+
+def test_strangers_are_bounded(world: World, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes_module, "_STRANGERS_MAX", 3)
+    kept = [RawLane.dialled(world, port) for _ in range(3)]
+    world.until(lambda: len(world.lanes._strangers) == 3)
+    one_more = RawLane.dialled(world, port)
+    one_more.hears_end()
+    assert world.released == 1
+    assert not any(raw.closed for raw in kept)
+    kept[0].say(kept[0].hello())
+    kept[0].hears(lambda: kept[0].heard)
+
+
+def test_refusals_fill_no_log(world: World, port: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "tntd")
+    for _ in range(20):
+        raw = RawLane.dialled(world, port)
+        raw.say(b"TNTLANE1" + b"x" * 16)
+        raw.hears_end()
+    lines = [record.message for record in caplog.records]
+    assert lines == ["refused a lane from 127.0.0.1: authentication: an unknown ticket"]
+
+
+@settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(junk=st.binary(min_size=1, max_size=200), known=st.booleans())
+def test_junk_changes_nothing(world: World, port: int, junk: bytes, known: bool) -> None:
+    raw = RawLane.dialled(world, port)
+    raw.say(b"TNTLANE1" + TICKET if known else b"T", junk)
+    world.turn()
+    raw.socket.close()
+    world.until(lambda: not world.lanes._strangers)
+    assert world.of(LaneOpened) == [] and world.of(LaneFailed) == []
+
+
+# -- a sender that breaks the rules -------------------------------------------------------
+
+
+def test_a_sender_by_hand(world: World, port: int, tmp_path: Path) -> None:
+    raw = opened(world, port)
+    raw.say(
+        raw.chunks(data(0, CONTENT[:5]), data(5, CONTENT[5:]), file_end(CONTENT)),
+        raw.seal(RecordType.END),
+        step=1,
+    )
+    assert world.wait(LaneFinished, RECEIVER).size == len(CONTENT)
+    raw.hears_end()
+    assert (tmp_path / "there" / ".tnt-part" / "part").read_bytes() == CONTENT
+
+
+def tampered(raw: RawLane) -> list[bytes]:
+    record = bytearray(raw.chunks(data(0, CONTENT)))
+    record[30] ^= 1
+    return [bytes(record)]
+
+
+def replayed(raw: RawLane) -> list[bytes]:
+    record = raw.chunks(data(0, CONTENT[:5]))
+    return [record, record]
+
+
+def reordered(raw: RawLane) -> list[bytes]:
+    first, second = raw.chunks(data(0, CONTENT[:5])), raw.chunks(data(5, CONTENT[5:]))
+    return [second, first]
+
+
+def unknown_chunk(raw: RawLane) -> list[bytes]:
+    return [raw.chunks(struct.pack(">BIQI", 9, 0, 0, 1) + b"x")]
+
+
+def beyond_the_size(raw: RawLane) -> list[bytes]:
+    return [raw.chunks(data(0, CONTENT + b"!"))]
+
+
+def a_hole(raw: RawLane) -> list[bytes]:
+    return [raw.chunks(data(3, CONTENT[3:]))]
+
+
+def another_file(raw: RawLane) -> list[bytes]:
+    return [raw.chunks(data(0, CONTENT, file=1))]
+
+
+def end_too_soon(raw: RawLane) -> list[bytes]:
+    return [raw.chunks(data(0, CONTENT)), raw.seal(RecordType.END)]
+
+
+def hello_again(raw: RawLane) -> list[bytes]:
+    return [raw.seal(RecordType.HELLO)]
+
+
+def our_own_record(raw: RawLane) -> list[bytes]:
+    """What the acceptor said, thrown back at it."""
+    from lane_world import ACCEPTOR, DIALLER
+    from tntd.machines import lane_keys
+
+    back = lane_keys.contexts(TICKET, DIALLER, ACCEPTOR)[1]
+    sealer, out = Sealer(back[-32:]), memoryview(bytearray(100))
+    length = sealer.seal(RecordType.HELLO, memoryview(b""), out)
+    length = sealer.seal(RecordType.CHUNKS, memoryview(b""), out)
+    return [bytes(out[:length])]
+
+
+@pytest.mark.parametrize(
+    "misdeed",
+    [
+        tampered,
+        replayed,
+        reordered,
+        unknown_chunk,
+        beyond_the_size,
+        a_hole,
+        another_file,
+        end_too_soon,
+        hello_again,
+        our_own_record,
+    ],
+)
+def test_misdeeds(world: World, port: int, misdeed: Callable[[RawLane], list[bytes]]) -> None:
+    raw = opened(world, port)
+    raw.say(*misdeed(raw))
+    assert world.wait(LaneFailed, RECEIVER).code == "protocol"
+    raw.hears_end()
+    assert world.of(LaneFinished) == []
+
+
+@pytest.mark.parametrize("end", [file_end(b"other"), file_end(CONTENT, 3)])
+def test_a_file_that_is_not_what_it_says(world: World, port: int, end: bytes) -> None:
+    raw = opened(world, port)
+    raw.say(raw.chunks(data(0, CONTENT), end), raw.seal(RecordType.END))
+    assert world.wait(LaneFailed, RECEIVER).code == "hash"
+
+
+def test_an_end_before_all_of_it_came(world: World, port: int) -> None:
+    raw = opened(world, port)
+    raw.say(raw.chunks(data(0, CONTENT[:5]), file_end(CONTENT[:5])), raw.seal(RecordType.END))
+    assert world.wait(LaneFailed, RECEIVER).code == "hash"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 15, 16, 40, 100, -17, -1])
+def test_a_cut_is_seen_wherever_it_is(world: World, port: int, kept: int) -> None:
+    raw = opened(world, port)
+    stream = raw.chunks(data(0, CONTENT), file_end(CONTENT)) + raw.seal(RecordType.END)
+    raw.say(stream[:kept])
+    raw.socket.close()
+    assert world.wait(LaneFailed, RECEIVER).code == "cut"
+    assert world.of(LaneFinished) == []
+
+
+def test_a_sender_that_falls_silent(
+    world: World, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LANE_IDLE_TIMEOUT_S", 0.3)
+    raw = opened(world, port)
+    raw.say(raw.chunks(data(0, CONTENT[:5])))
+    world.turns(0.15)
+    assert world.of(LaneFailed) == []
+    assert world.wait(LaneFailed, RECEIVER).code == "cut"
+    raw.hears_end()
+
+
+# -- an acceptor that breaks the rules ----------------------------------------------------
+
+
+def dialled(world: World, tmp_path: Path, content: bytes = CONTENT) -> RawLane:
+    """An acceptor by hand, at which a sender has dialled."""
+    found = world.source(tmp_path / "source", content)
+    raw = RawLane.accepted(
+        world, lambda port: world.others.open(sending(found, dials=True, port=port), export)
+    )
+    raw.skip(24)
+    raw.hears(lambda: raw.heard)
+    assert raw.heard == [(RecordType.HELLO, b"")]
+    return raw
+
+
+def test_an_acceptor_by_hand(world: World, tmp_path: Path) -> None:
+    raw = dialled(world, tmp_path)
+    raw.say(raw.seal(RecordType.HELLO))
+    raw.hears(lambda: raw.heard[-1][0] is RecordType.END)
+    assert raw.heard[1:] == [
+        (RecordType.CHUNKS, data(0, CONTENT) + file_end(CONTENT)),
+        (RecordType.END, b""),
+    ]
+    assert world.wait(LaneFinished, SENDER).size == len(CONTENT)
+    raw.socket.close()
+    world.until(lambda: not world.others._lanes)
+
+
+def test_nothing_is_sent_before_the_acceptor_is_proved(world: World, tmp_path: Path) -> None:
+    raw = dialled(world, tmp_path)
+    raw.sealer = Sealer(b"w" * 32)
+    raw.say(raw.seal(RecordType.HELLO))
+    assert world.wait(LaneFailed, SENDER).code == "protocol"
+    raw.hears_end()
+    assert len(raw.heard) == 1 and world.of(LaneOpened) == []
+
+
+def test_an_acceptor_that_does_not_answer(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HANDSHAKE_TIMEOUT_S", 0.2)
+    raw = dialled(world, tmp_path)
+    assert world.wait(LaneFailed, SENDER).code == "cut"
+    raw.hears_end()
+
+
+def test_a_receiver_that_does_not_read(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LANE_IDLE_TIMEOUT_S", 0.3)
+    raw = dialled(world, tmp_path, os.urandom(30 * limits.MIB))
+    raw.say(raw.seal(RecordType.HELLO))
+    assert world.wait(LaneFailed, SENDER).code == "cut"
+
+
+@pytest.mark.parametrize("type", [RecordType.HELLO, RecordType.CHUNKS, RecordType.END])
+def test_a_receiver_that_talks_back(world: World, tmp_path: Path, type: RecordType) -> None:
+    raw = dialled(world, tmp_path, os.urandom(30 * limits.MIB))
+    raw.say(raw.seal(RecordType.HELLO), raw.seal(type))
+    assert world.wait(LaneFailed, SENDER).code == "protocol"
+
+
+def test_a_receiver_that_goes_away(world: World, tmp_path: Path) -> None:
+    raw = dialled(world, tmp_path, os.urandom(30 * limits.MIB))
+    raw.say(raw.seal(RecordType.HELLO))
+    raw.hears(lambda: raw.heard_bytes > limits.MIB)
+    raw.socket.close()
+    assert world.wait(LaneFailed, SENDER).code == "cut"
+    assert world.of(LaneFinished) == []
