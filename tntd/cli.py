@@ -46,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     except StartError as error:
         print(f"tntd: {error.message}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # what no part has put into better words
+        print(f"tntd: not started: {visible(str(error))}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -53,7 +53,7 @@ def load(file: Path | None, options: dict[str, Any]) -> Settings:
     `options` holds settings of the command line, already checked by `check_option`.
     Raises StartError for anything wrong in the file.
     """
-    values = _read(file) if file is not None else _read_default()
+    values = _read(file or default_path(), needed=file is not None)
     return msgspec.convert({**values, **options}, Settings)
 
 
@@ -98,17 +98,14 @@ def print_config() -> str:
 # -- reading the file ---------------------------------------------------------------------
 
 
-def _read_default() -> dict[str, Any]:
-    path = default_path()
-    return _read(path) if path.exists() else {}
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, needed: bool) -> dict[str, Any]:
     shown = visible(str(path))
     try:
         with path.open("rb") as stream:
             data = stream.read(_FILE_BYTES_MAX + 1)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not needed:
+            return {}
         raise StartError(
             f"cannot read the configuration {shown}: {error.strerror}; "
             "give another file with --config"

@@ -243,6 +243,19 @@ def test_a_failed_start_leaves_nothing_behind(background: Any, home: Path):
     assert background("--name", "alice", "--listen", "127.0.0.1:0").returncode == 0
 
 
+@pytest.mark.parametrize("part", ["config", "data", "run", "downloads", ""])
+def test_a_file_where_a_folder_should_be_is_told(background: Any, home: Path, part: str):
+    place = home / part
+    if not part:
+        place.rmdir()
+    place.write_text("in the way")
+    done = background("--name", "alice", "--listen", "127.0.0.1:0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("tntd: ") and str(place) in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    place.unlink()
+
+
 def test_a_key_that_others_can_read_is_refused(daemon: Start):
     alice = daemon("alice")
     alice.sigterm()
