@@ -63,6 +63,7 @@ class Link:
         self._reader = FrameReader(limits.STRANGER_FRAME_BYTES_MAX)
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
+        self._unsent_bytes_max = limits.STRANGER_BUFFER_BYTES_MAX
         self._broken = False
 
     def start(self) -> None:
@@ -91,14 +92,15 @@ class Link:
             give_back()
 
     def raise_frame_limit(self, frame_bytes_max: int) -> None:
-        """Take frames of up to so many bytes from now on."""
+        """They are trusted: take frames of up to so many bytes, and keep more for them."""
         self._reader.frame_bytes_max = frame_bytes_max
+        self._unsent_bytes_max = limits.LINK_BUFFER_BYTES_MAX
 
     def send(self, data: bytes) -> None:
         """Send whole frames, with the next `flush`."""
         self._unsent.append(data)
         self._unsent_bytes += len(data)
-        if self._unsent_bytes + self._stream.queued > limits.LINK_BUFFER_BYTES_MAX:
+        if self._unsent_bytes + self._stream.queued > self._unsent_bytes_max:
             self._owner.ended(self, "the other side does not take what is sent to it")
 
     def flush(self) -> None:
