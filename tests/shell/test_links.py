@@ -42,6 +42,10 @@ class Pair:
         self.here.links.authenticated(Authenticated(self.link, True))
         self.there.links.authenticated(Authenticated(self.mirror, True))
 
+    def trust(self) -> None:
+        for side, link in ((self.here, self.link), (self.there, self.mirror)):
+            side.links.raise_frame_limit(RaiseFrameLimit(link, limits.FRAME_BYTES_MAX))
+
     @property
     def sides(self) -> tuple[PeerSide, PeerSide]:
         return self.here, self.there
@@ -136,23 +140,26 @@ def test_frames_of_one_turn_leave_as_one_piece(pair: Pair, monkeypatch: pytest.M
 
 
 def test_a_big_backlog_goes_through(pair: Pair):
-    there = pair.there
-    there.links.raise_frame_limit(RaiseFrameLimit(pair.mirror, limits.FRAME_BYTES_MAX))
+    pair.trust()
     bodies = [os.urandom(100_000) for _ in range(30)]
     pair.send(*bodies)
     pair.here.flush()  # the kernel takes a part, the rest waits for room
     spin_until(lambda: len(pair.arrived()) == len(bodies), *pair.sides)
     assert pair.arrived() == bodies
-    assert not there.of(LinkClosed)
+    assert not pair.there.of(LinkClosed)
 
 
-def test_a_peer_that_does_not_read_is_cut(pair: Pair):
-    body = b"x" * 100_000
-    for _ in range(200):
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_peer_that_does_not_read_is_cut(pair: Pair, trusted: bool):
+    if trusted:
+        pair.trust()
+    body, least = b"x" * 10_000, limits.LINK_BUFFER_BYTES_MAX if trusted else 0
+    sent = 0
+    while not pair.here.loop._inbox:
         pair.send(body)
         pair.here.flush()
-        if pair.here.loop._inbox:
-            break
+        sent += len(body)
+    assert sent > least
     spin_until(lambda: pair.here.of(LinkClosed), pair.here)
     (closed,) = pair.here.of(LinkClosed)
     assert closed.link == pair.link
@@ -175,7 +182,7 @@ def test_a_turn_takes_a_bounded_number_of_frames(pair: Pair):
 
 
 def test_a_turn_takes_a_bounded_number_of_bytes(pair: Pair):
-    pair.there.links.raise_frame_limit(RaiseFrameLimit(pair.mirror, limits.FRAME_BYTES_MAX))
+    pair.trust()
     pair.send(*(b"x" * 60_000 for _ in range(40)))
     pair.here.flush()
     for _ in range(2000):
@@ -189,7 +196,7 @@ def test_a_turn_takes_a_bounded_number_of_bytes(pair: Pair):
 
 
 def test_closing_flushes_and_tells_both(pair: Pair):
-    pair.there.links.raise_frame_limit(RaiseFrameLimit(pair.mirror, limits.FRAME_BYTES_MAX))
+    pair.trust()
     bodies = [b"%d" % n + b"x" * 90_000 for n in range(20)]
     pair.send(*bodies)
     pair.here.links.close(CloseLink(pair.link, "enough"))
@@ -227,7 +234,7 @@ def test_frames_after_a_close_are_not_told(pair: Pair):
 
 
 def test_a_close_does_not_wait_for_ever(pair: Pair):
-    pair.there.links.raise_frame_limit(RaiseFrameLimit(pair.mirror, limits.FRAME_BYTES_MAX))
+    pair.trust()
     pair.send(*(b"x" * 100_000 for _ in range(40)))
     pair.here.links.close(CloseLink(pair.link, "enough"))
     spin_turns(20, pair.here)
