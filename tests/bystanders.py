@@ -1,0 +1,180 @@
+"""A scene for bad input: somebody does wrong, and nobody else may notice.
+
+alice is the one who is attacked.  bob is her contact, linked all the time; a client of hers
+follows events.  After each wrong, `undisturbed` looks whether the two still talk, whether their
+link has held, and whether alice has one thread, no open file more than before and no traceback
+in her log.  `said` looks for the one line in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from harness import Client, Daemon, open_files, rss, thread_count, wait_for, wait_linked
+from peer import RawPeer, trusted
+from tntd.limits import MIB
+from tntd.wire.frames import Ack, Body, Envelope, LinkError, Trusted, encode_body
+
+STRANGER = "127.0.0.2"  # whoever is no contact comes from another address than bob
+SOON_S = 10.0  # the bound of what takes milliseconds when nobody is disturbed
+
+
+class Scene:
+    """alice, bob and alice's watching client."""
+
+    def __init__(self, start: Callable[..., Daemon], *options: str) -> None:
+        self.alice = start("alice", *options)
+        self.bob = start("bob")
+        # One dial only: of two links one would be closed, at some time.
+        self.alice.rpc("peers.connect", address=self.bob.address)
+        self.bob.rpc("contacts.accept", contact="alice")
+        wait_linked(self.alice, self.bob)
+        self.watching: Client = self.alice.client(subscribe=True)
+        self._texts = itertools.count(1)
+        self.talk()
+        self._files = open_files(self.alice.pid)
+        self._log_at = len(self.alice.log())
+        self._rss = rss(self.alice.pid)
+
+    # -- what is said ------------------------------------------------------------------
+
+    def log(self) -> list[str]:
+        """The lines of alice's log since the scene was set."""
+        return self.alice.log()[self._log_at :].splitlines()
+
+    def said(self, *words: str, times: int = 1) -> None:
+        """Each of `words` comes to stand in exactly `times` lines."""
+        for each in words:
+            wait_for(lambda each=each: self._count(each) >= times, SOON_S, f"{each!r} in the log")
+            assert self._count(each) == times, self.log()
+
+    def _count(self, words: str) -> int:
+        return sum(1 for line in self.log() if words in line)
+
+    # -- what is undisturbed -----------------------------------------------------------
+
+    def undisturbed(self, *, grown: int = 8 * MIB) -> None:
+        """Nobody has noticed anything; alice's memory has grown by at most `grown` bytes."""
+        self.talk()
+        log = "\n".join(self.log())
+        assert "Traceback" not in log, log
+        assert "ERROR" not in log, log
+        assert self.alice.stderr() == ""
+        assert thread_count(self.alice.pid) == 1
+        wait_for(
+            lambda: open_files(self.alice.pid) <= self._files,
+            what=f"at most {self._files} open files",
+        )
+        assert rss(self.alice.pid) - self._rss < grown
+        offline = [e for e in self.watching.drain(0.0) if e["type"] == "peer.offline"]
+        assert not [e for e in offline if e["contact"]["name"] == "bob"]
+
+    def talk(self) -> None:
+        """A text each way, soon."""
+        number = next(self._texts)
+        self.alice.rpc("messages.send", to="bob", text=f"from alice {number}")
+        self.bob.rpc("messages.send", to="alice", text=f"from bob {number}")
+        expected = {f"from alice {number}", f"from bob {number}"}
+        for each, other in ((self.alice, "bob"), (self.bob, "alice")):
+            wait_for(
+                lambda each=each, other=other: expected <= set(each.texts(other, limit=2)),
+                SOON_S,
+                f"both texts at {each.name}",
+            )
+
+    # -- who does wrong ----------------------------------------------------------------
+
+    def connect(self, source: str = STRANGER) -> socket.socket:
+        """A TCP connection with alice."""
+        return connect(self.alice.port, source)
+
+    def stranger(self, source: str = STRANGER, **more: Any) -> RawPeer:
+        """Somebody who has done TLS with alice, and nothing else."""
+        peer = RawPeer(self.connect(source), dialled=True, **more)
+        peer.handshake()
+        return peer
+
+    def asker(self, name: str = "mallory", **more: Any) -> RawPeer:
+        """Somebody whose contact request waits at alice."""
+        peer = self.stranger(**more)
+        peer.authenticate()
+        peer.greet(name=name, explicit=True)
+        return peer
+
+    def contact(self, name: str = "mallory", **more: Any) -> RawContact:
+        """A contact of alice's who has an open link and does not play by the rules."""
+        peer = self.asker(name, **more)
+        wait_for(lambda: self._known(name), SOON_S, f"the request of {name}")
+        self.alice.rpc("contacts.accept", contact=name)
+        return RawContact(peer)
+
+    def _known(self, name: str) -> bool:
+        return name in {each["name"] for each in self.alice.rpc("contacts.list")["contacts"]}
+
+
+class RawContact:
+    """The other end of an open link, whose outbox is kept by hand."""
+
+    def __init__(self, peer: RawPeer, **changes: Any) -> None:
+        self.peer = peer
+        ours = trusted(**changes)
+        self.epoch = ours.epoch
+        self.number = 0
+        peer.send_frame(ours)
+        self.theirs: Trusted = peer.expect(Trusted)
+
+    def put(self, body: Body, id: bytes | None = None) -> bytes:
+        """Send the next envelope; its id."""
+        return self.put_raw(*encode_body(body), id)
+
+    def put_raw(self, kind: int, body: bytes, id: bytes | None = None) -> bytes:
+        """Send the next envelope with any kind and body; its id."""
+        self.number += 1
+        id = id or os.urandom(16)
+        self.peer.send_frame(
+            Envelope(epoch=self.epoch, number=self.number, id=id, kind=kind, body=body)
+        )
+        return id
+
+    def acknowledged(self) -> None:
+        """Wait until all that was put is acknowledged."""
+        while (ack := self.peer.expect(Ack)).number < self.number:
+            assert ack.epoch == self.epoch
+        assert ack.number == self.number
+
+    def told(self) -> LinkError:
+        """The error that ends the link."""
+        return told(self.peer)
+
+
+def told(peer: RawPeer) -> LinkError:
+    """The error that alice ends this link with; it is the last frame."""
+    frames = peer.wait_closed()
+    assert frames, "closed without a word"
+    assert isinstance(frames[-1], LinkError), frames
+    return frames[-1]
+
+
+def connect(port: int, source: str = STRANGER) -> socket.socket:
+    """A TCP connection from one of the addresses of this machine."""
+    return socket.create_connection(("127.0.0.1", port), 20, source_address=(source, 0))
+
+
+def read_to_end(sock: socket.socket, timeout: float = 20.0) -> bytes:
+    """All that comes until the other end closes; a reset is an end, too."""
+    deadline = time.monotonic() + timeout
+    data = b""
+    try:
+        while True:
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            piece = sock.recv(65_536)
+            if not piece:
+                return data
+            data += piece
+    except ConnectionError:
+        return data
