@@ -20,7 +20,6 @@ from peer import RawPeer, trusted
 from tntd.limits import MIB
 from tntd.wire.frames import Ack, Body, Envelope, LinkError, Trusted, encode_body
 
-STRANGER = "127.0.0.2"  # whoever is no contact comes from another address than bob
 SOON_S = 10.0  # the bound of what takes milliseconds when nobody is disturbed
 
 
@@ -36,10 +35,26 @@ class Scene:
         wait_linked(self.alice, self.bob)
         self.watching: Client = self.alice.client(subscribe=True)
         self._texts = itertools.count(1)
+        self._scenes = itertools.count(1)
         self.talk()
         self._files = open_files(self.alice.pid)
+        self.begin()
+
+    def begin(self) -> None:
+        """From now on things are watched.  Contacts of an earlier scene are forgotten, and
+        strangers come from an address that is not known yet."""
+        self.at_peace = False
+        self.forget()
+        number = next(self._scenes)
+        self.source = f"127.{number // 250 + 1}.{number % 250 + 1}.2"
         self._log_at = len(self.alice.log())
         self._rss = rss(self.alice.pid)
+
+    def forget(self) -> None:
+        """alice removes all contacts but bob."""
+        for contact in self.alice.rpc("contacts.list")["contacts"]:
+            if contact["name"] != "bob":
+                self.alice.rpc("contacts.remove", contact=contact["id"])
 
     # -- what is said ------------------------------------------------------------------
 
@@ -73,6 +88,7 @@ class Scene:
         assert rss(self.alice.pid) - self._rss < grown
         offline = [e for e in self.watching.drain(0.0) if e["type"] == "peer.offline"]
         assert not [e for e in offline if e["contact"]["name"] == "bob"]
+        self.at_peace = True
 
     def talk(self) -> None:
         """A text each way, soon."""
@@ -89,11 +105,12 @@ class Scene:
 
     # -- who does wrong ----------------------------------------------------------------
 
-    def connect(self, source: str = STRANGER) -> socket.socket:
-        """A TCP connection with alice."""
-        return connect(self.alice.port, source)
+    def connect(self, source: str | None = None) -> socket.socket:
+        """A TCP connection with alice, from one of the addresses of this machine."""
+        address = (source or self.source, 0)
+        return socket.create_connection(("127.0.0.1", self.alice.port), 20, source_address=address)
 
-    def stranger(self, source: str = STRANGER, **more: Any) -> RawPeer:
+    def stranger(self, source: str | None = None, **more: Any) -> RawPeer:
         """Somebody who has done TLS with alice, and nothing else."""
         peer = RawPeer(self.connect(source), dialled=True, **more)
         peer.handshake()
@@ -155,14 +172,10 @@ class RawContact:
 def told(peer: RawPeer) -> LinkError:
     """The error that alice ends this link with; it is the last frame."""
     frames = peer.wait_closed()
+    peer.close()
     assert frames, "closed without a word"
     assert isinstance(frames[-1], LinkError), frames
     return frames[-1]
-
-
-def connect(port: int, source: str = STRANGER) -> socket.socket:
-    """A TCP connection from one of the addresses of this machine."""
-    return socket.create_connection(("127.0.0.1", port), 20, source_address=(source, 0))
 
 
 def read_to_end(sock: socket.socket, timeout: float = 20.0) -> bytes:

@@ -83,7 +83,7 @@ def test_bad_tls_gets_an_alert_at_most(daemon: Start, what: str) -> None:
         answer = read_to_end(sock, SOON_S)
     assert answer == b"" or answer.startswith(TLS_ALERT)
     assert len(answer) < 16  # nothing about us: no certificate, no name
-    scene.said("a connection with 127.0.0.2 was cut")
+    scene.said(f"a connection with {scene.source} was cut")
     assert len(scene.log()) == 1
     scene.undisturbed()
 
@@ -155,9 +155,9 @@ def test_who_says_nothing_is_cut_after_a_few_seconds(daemon: Start) -> None:
                 waiting.pop(what).close()
     assert not waiting
     assert min(ended.values()) > limits.HANDSHAKE_TIMEOUT_S - 1, ended
-    scene.said("a peer at 127.0.0.2", times=3)  # those with TLS, each a line of its own
-    scene.said("a connection with 127.0.0.2 was cut: it stayed silent")
-    scene.said("refused a lane from 127.0.0.2")
+    scene.said(f"a peer at {scene.source}", times=3)  # those with TLS, each a line of its own
+    scene.said(f"a connection with {scene.source} was cut: it stayed silent")
+    scene.said(f"refused a lane from {scene.source}")
     scene.undisturbed()
 
 
@@ -196,11 +196,11 @@ def test_strangers_are_bounded_for_an_address_and_in_all(daemon: Start) -> None:
         def crowd(source: str, count: int) -> list[socket.socket]:
             return [stack.enter_context(scene.connect(source)) for _ in range(count)]
 
-        one = crowd("127.0.0.2", 40)
+        one = crowd(scene.source, 40)
         wait_for(lambda: held(one) == limits.STRANGERS_PER_ADDRESS_MAX, SOON_S)
         all_of_them = one + [sock for last in range(3, 8) for sock in crowd(f"127.0.0.{last}", 32)]
         wait_for(lambda: held(all_of_them) == limits.STRANGERS_MAX, SOON_S)
-        scene.said("a connection with 127.0.0.2 was cut: too many strangers from one network")
+        scene.said(f"a connection with {scene.source} was cut: too many strangers from one network")
     # They have left: there is room again.
     wait_for(lambda: can_greet(scene), SOON_S)
     scene.undisturbed()

@@ -14,8 +14,6 @@ from peer import RawPeer, hello, listener
 from tntd.machines.identity import Identity, id_to_key
 from tntd.wire.frames import Auth, Hello, LinkError
 
-Start = Callable[..., Daemon]
-
 
 def refused(scene: Scene, peer: RawPeer, code: str = "authentication") -> None:
     """alice ends this link and says why, here and in her log, and nothing about herself."""
@@ -23,14 +21,13 @@ def refused(scene: Scene, peer: RawPeer, code: str = "authentication") -> None:
     assert [type(frame) for frame in frames] == [LinkError], frames
     assert isinstance(frames[0], LinkError)
     assert frames[0].code == code
-    scene.said(f"a peer at 127.0.0.2:{peer.sock.getsockname()[1]} ended by us: {code}")
+    scene.said(f"a peer at {scene.source}:{peer.sock.getsockname()[1]} ended by us: {code}")
 
 
 # -- who dials alice ----------------------------------------------------------------------
 
 
-def test_a_wrong_signature_ends_the_link(daemon: Start) -> None:
-    scene = Scene(daemon)
+def test_a_wrong_signature_ends_the_link(scene: Scene) -> None:
     wrong: dict[str, Callable[[RawPeer], bytes]] = {
         "zeroes": lambda peer: bytes(64),
         "random": lambda peer: os.urandom(64),
@@ -56,8 +53,7 @@ def plus_order(signature: bytes) -> bytes:
     return (int.from_bytes(signature[32:], "little") + order).to_bytes(32, "little")
 
 
-def test_a_key_that_is_none_proves_nothing(daemon: Start) -> None:
-    scene = Scene(daemon)
+def test_a_key_that_is_none_proves_nothing(scene: Scene) -> None:
     identity_point = b"\x01" + bytes(31)
     for key, signature in [
         (bytes(32), bytes(64)),
@@ -74,8 +70,7 @@ def test_a_key_that_is_none_proves_nothing(daemon: Start) -> None:
     scene.undisturbed()
 
 
-def test_our_own_key_is_told_from_others(daemon: Start) -> None:
-    scene = Scene(daemon)
+def test_our_own_key_is_told_from_others(scene: Scene) -> None:
     key = id_to_key(scene.alice.id)
     assert key is not None
     with scene.stranger() as peer:
@@ -84,8 +79,7 @@ def test_our_own_key_is_told_from_others(daemon: Start) -> None:
     scene.undisturbed()
 
 
-def test_a_signature_is_good_for_one_connection(daemon: Start) -> None:
-    scene = Scene(daemon)
+def test_a_signature_is_good_for_one_connection(scene: Scene) -> None:
     with scene.stranger() as first:
         first.authenticate()
         proof = first.auth()
@@ -107,8 +101,7 @@ def dialled(victim: Daemon) -> Iterator[tuple[RawPeer, Client, int]]:
             yield peer, user, call
 
 
-def test_who_is_dialled_has_to_prove_a_key(daemon: Start) -> None:
-    scene = Scene(daemon)
+def test_who_is_dialled_has_to_prove_a_key(scene: Scene) -> None:
     zeroes = Auth(key=bytes(32), signature=bytes(64))
     wrong: dict[str, Callable[[RawPeer], Auth]] = {
         "no key": lambda peer: zeroes,
@@ -135,8 +128,7 @@ def test_who_is_dialled_has_to_prove_a_key(daemon: Start) -> None:
     scene.undisturbed()
 
 
-def test_our_own_proof_sent_back_proves_nothing(daemon: Start) -> None:
-    scene = Scene(daemon)
+def test_our_own_proof_sent_back_proves_nothing(scene: Scene) -> None:
     with dialled(scene.alice) as (peer, user, call):
         peer.send_frame(peer.expect(Auth))
         peer.send_frame(hello(explicit=True))
@@ -149,8 +141,7 @@ def test_our_own_proof_sent_back_proves_nothing(daemon: Start) -> None:
 # -- somebody in between ------------------------------------------------------------------
 
 
-def test_a_dialler_s_proof_cannot_be_passed_on(daemon: Start) -> None:
-    scene = Scene(daemon)
+def test_a_dialler_s_proof_cannot_be_passed_on(scene: Scene) -> None:
     with dialled(scene.bob) as (to_bob, user, call), scene.stranger() as to_alice:
         to_alice.send_frame(to_bob.expect(Auth))  # bob's own, for what he thinks is alice
         refused(scene, to_alice)
@@ -161,8 +152,7 @@ def test_a_dialler_s_proof_cannot_be_passed_on(daemon: Start) -> None:
     scene.undisturbed()
 
 
-def test_an_acceptor_s_proof_cannot_be_passed_on(daemon: Start) -> None:
-    scene = Scene(daemon)
+def test_an_acceptor_s_proof_cannot_be_passed_on(scene: Scene) -> None:
     with dialled(scene.alice) as (to_alice, user, call):
         to_alice.expect(Auth)
         with RawPeer.dial("127.0.0.1", scene.bob.port) as to_bob:
