@@ -56,6 +56,13 @@ def test_a_nearer_probe_is_not_put_off_by_a_later_one() -> None:
     assert pulse.deadline() == 4.0
 
 
+def test_a_ping_from_before_a_suspend_does_not_end_the_link() -> None:
+    pulse = Pulse(0.0)
+    pulse.probe(1.0, 15.0)
+    pulse.probe(5000.0, 3.0)
+    assert pulse.deadline() == 5003.0
+
+
 @given(st.integers(0, 1000), st.floats(0, 1))
 def test_backoff_stays_in_bounds(tries: int, jitter: float) -> None:
     delay = backoff(tries, jitter)

@@ -32,9 +32,11 @@ class Pulse:
         self._answer_due = None
 
     def probe(self, now: float, within: float) -> None:
-        """A ping is sent now; an answer is due in `within` seconds, or sooner if one was."""
+        """A ping is sent now; an answer is due in `within` seconds, or sooner if one was (but
+        not at once, where the machine slept over it)."""
+        earlier = self._answer_due
         due = now + within
-        self._answer_due = due if self._answer_due is None else min(due, self._answer_due)
+        self._answer_due = min(due, earlier) if earlier is not None and earlier > now else due
 
     def deadline(self) -> float:
         """When to look again."""

@@ -226,9 +226,8 @@ class Incoming:
             return "finishing"  # the result is on its way
         if not row.accepted:
             return "undecided"
-        if row.row not in self._transfers.moving and not self._transfers.has_room(row.contact):
-            return "busy"
-        return ""
+        room = self._transfers.has_room(row.contact, outgoing=False)
+        return "" if room or row.row in self._transfers.moving else "busy"
 
     def _opened(self, moving: Moving, answer: Answer) -> None:
         row, route = self._rows.get(moving.row), self._core.routes.get(moving.contact)
@@ -237,6 +236,8 @@ class Incoming:
             return
         if not isinstance(answer, Inspected):
             text = answer.text if isinstance(answer, Failed) else "cannot be written"
+            if isinstance(answer, Failed) and answer.code == "ENOSPC":
+                text = "not enough free space"
             self._fail(row, f"the receiver's downloads folder: {text}")
             return
         contact = self._core.store.contacts.get(moving.contact)

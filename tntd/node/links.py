@@ -17,12 +17,13 @@ from tntd.events import FrameArrived, LinkOpened
 from tntd.machines.addresses import is_numeric, plain_host, show_address, told_addresses
 from tntd.machines.identity import short_id
 from tntd.machines.pulse import Act, Pulse
-from tntd.machines.session import PROTOCOL, Session
+from tntd.machines.session import Session
 from tntd.node.contacts import Contacts
 from tntd.node.core import Core, Route
 from tntd.node.dialling import Attempt, Dialling
 from tntd.node.mail import Mail
 from tntd.node.pairs import Pairs
+from tntd.node.reception import Reception
 from tntd.store.contacts import ContactRow
 from tntd.wire.frames import (
     Ack,
@@ -36,7 +37,6 @@ from tntd.wire.frames import (
     Trusted,
 )
 
-FEATURES = ["text", "file"]
 # What a peer may tell us when it ends a link, in words for our user.
 _WORDS = {
     "not_contact": "they do not have you as a contact (any more): connect to them again",
@@ -76,7 +76,7 @@ class Links:
         self.handlers: dict[type[Frame], Callable[[ContactRow, Frame], None]] = {}
         self.went_up: list[Callable[[int], None]] = []
         self.went_down: list[Callable[[int], None]] = []
-        self._complained: set[tuple[int, str, int]] = set()
+        self._reception = Reception(core, dialling)
 
     def reset(self) -> None:
         """Close every link: the node starts over from the store."""
@@ -199,8 +199,8 @@ class Links:
         row = self._rows.by_key(key)
         accepted = row is not None and row.accepted
         if link.attempt is not None:
-            self._check_expected(link, link.attempt, key)
-        elif self._is_unwanted(row):
+            self._reception.check_expected(link.attempt, key)
+        elif self._reception.is_unwanted(row):
             self._core.log("info", f"{self._title(link)}: {short_id(key)} gets no answer")
             self._close(link, "no answer for strangers")
             return
@@ -209,55 +209,11 @@ class Links:
             raise RemoteError("limit", "too many strangers are linked here")
         if not link.session.dialled:
             self._core.send(link.number, link.session.auth())
-        self._core.send(link.number, self._hello(link, row))
-
-    def _is_unwanted(self, row: ContactRow | None) -> bool:
-        if row is None:
-            return not self._core.settings.strangers
-        return row.trust == "blocked" or not (row.accepted or self._core.settings.strangers)
+        self._core.send(link.number, self._reception.hello(link.attempt, row))
 
     def _is_accepted(self, link: Link) -> bool:
         row = self._rows.get(link.contact) if link.contact else None
         return row is not None and row.accepted
-
-    def _check_expected(self, link: Link, attempt: Attempt, key: bytes) -> None:
-        """Refuse, loudly, another key than the one that is expected at this address."""
-        where = show_address(attempt.target.typed, attempt.target.port)
-        if attempt.contact is not None:
-            expected = self._rows.get(attempt.contact)
-            owners = [] if expected is None else [expected]
-        else:
-            owners = self._rows.owners(attempt.target.typed, attempt.target.port)
-        if not owners or any(owner.key == key for owner in owners):
-            return
-        if attempt.new:
-            for owner in owners:
-                self._rows.unmeet(owner.row, attempt.target.typed, attempt.target.port)
-            return
-        text = (
-            f"{where} was {owners[0].name}'s address and now answers with another key "
-            f"({short_id(key)})"
-        )
-        hint = f"if that is meant to be: connect --new {where}"
-        if (owners[0].row, attempt.target.typed, attempt.target.port) not in self._complained:
-            self._complained.add((owners[0].row, attempt.target.typed, attempt.target.port))
-            self._core.complain(text, hint, owners[0].row)
-        if attempt.explicit:
-            self._dialling.answer(attempt, CommandError(Code.REFUSED_BY_PEER, text, hint))
-        raise RemoteError("wrong_key", "another key than expected")
-
-    def _hello(self, link: Link, row: ContactRow | None) -> Hello:
-        recent = self._core.now.wall_ms - limits.EXPLICIT_WINDOW_S * 1000
-        asked = row is not None and row.accepted and not row.mutual and row.chosen_at > recent
-        return Hello(
-            protocol_min=PROTOCOL,
-            protocol_max=PROTOCOL,
-            features=FEATURES,
-            instance=self._core.instance,
-            name=self._core.profile.name,
-            explicit=asked or (link.attempt is not None and link.attempt.explicit),
-            frame_bytes_max=limits.FRAME_BYTES_MAX,
-        )
 
     def _greeted(self, link: Link, hello: Hello) -> None:
         key, attempt = link.session.peer_key, link.attempt
@@ -340,6 +296,8 @@ class Links:
                     "what you send waits; to ask again, connect to their address",
                     owner.row,
                 )
+        elif error.code == "storage" and row is not None:
+            self._dialling.hold_back(row.row)  # they dial us as soon as they can write again
         elif error.code == "self":
             self._met_ourselves(link)
         self._close(link, _WORDS.get(error.code, error.code))

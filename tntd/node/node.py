@@ -115,6 +115,7 @@ class Node:
         self._core.now = now
         self._core.effects = []
         self._turn_over = True
+        self._outgoing.finish_turn()
         self._mail.finish_turn()
         self._clients.finish_turn()
         return self._core.effects
@@ -204,6 +205,10 @@ class Node:
     def _time_came(self, _event: TimeCame) -> None:
         for kind, number in self._core.timers.pop_due(self._core.now.boot):
             if kind == "resume":
+                # A small write first: links are opened only if its commit succeeds.
+                self._core.store.set_setting("resumed_at", str(self._core.now.wall_ms).encode())
+                self._core.timers.set(("begin", 0), self._core.now.boot)
+            elif kind == "begin":
                 self._begin()
             else:
                 self._timers[kind](number)

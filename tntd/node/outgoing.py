@@ -151,9 +151,7 @@ class Outgoing:
             self._transfers.drop(moving)
         self._forget(row.row)
         self._mail.put(row.contact, Cancel(transfer=row.id, reason=reason[:500], failed=failed))
-        row = self._transfers.move(row, "failed" if failed else "cancelled", error=reason or None)
-        self.run(row.contact)
-        return row
+        return self._transfers.move(row, "failed" if failed else "cancelled", error=reason or None)
 
     def cancelled_there(self, row: TransferRow, cancel: Cancel) -> None:
         """The receiver has given it up."""
@@ -163,7 +161,6 @@ class Outgoing:
         self._forget(row.row)
         reason = cancel.reason or "cancelled on the other side"
         self._transfers.move(row, "cancelled", error=reason)
-        self.run(row.contact)
 
     # -- envelopes from the receiver -----------------------------------------------------
 
@@ -197,7 +194,6 @@ class Outgoing:
             self._transfers.move(row, "done", bytes_done=row.size, error=None, digest=body.digest)
         elif row.state != "cancelled":
             self._transfers.move(row, "failed", error=body.error)
-        self.run(contact.row)
 
     def _forget(self, row: int) -> None:
         self._awaiting.discard(row)
@@ -225,13 +221,20 @@ class Outgoing:
                 self._awaiting.discard(row.row)
                 self._transfers.move(row, "queued")
 
+    def finish_turn(self) -> None:
+        """Where a place became free, the next in the queue takes it."""
+        if self._transfers.freed:
+            self._transfers.freed = False
+            for contact in list(self._core.routes):
+                self.run(contact)
+
     def run(self, contact: int) -> None:
         """Begin with as many waiting files as there is room for, oldest first."""
         route = self._core.routes.get(contact)
         if route is None or not route.open:
             return
         for row in self._rows.live(contact):
-            if not self._transfers.has_room(contact):
+            if not self._transfers.has_room(contact, outgoing=True):
                 return
             if self._is_ready(row):
                 self._begin(row)
@@ -339,7 +342,6 @@ class Outgoing:
         self._rows.update(moving.row, bytes_done=event.size, digest=event.digest)
         self._transfers.drop(moving)
         self._awaiting.add(moving.row)
-        self.run(moving.contact)
 
     def lane_failed(self, moving: Moving, event: LaneFailed) -> None:
         """A lane ended early."""
@@ -355,15 +357,12 @@ class Outgoing:
         self._again(row.row)
 
     def _again(self, number: int) -> None:
-        """Try once more after a back-off; others need not wait for this one."""
+        """Try once more after a back-off; others need not wait for it."""
         tries = self._tries.get(number, 0)
         self._tries[number] = tries + 1
         self._backing_off.add(number)
         delay = backoff(tries, self._core.jitter())
         self._core.timers.set(("again", number), self._core.now.boot + delay)
-        row = self._rows.get(number)
-        if row is not None:
-            self.run(row.contact)
 
     def again(self, number: int) -> None:
         """The back-off of a transfer is over."""

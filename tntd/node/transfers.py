@@ -49,6 +49,7 @@ class Transfers:
         self.moving: dict[int, Moving] = {}
         self._by_lane: dict[int, Moving] = {}
         self.moved: set[int] = set()
+        self.freed = False  # a place among those that move became free in this turn
 
     def reset(self) -> None:
         """Close all that is open: the node starts over from the store."""
@@ -101,19 +102,21 @@ class Transfers:
         """What moves over this lane."""
         return self._by_lane.get(lane)
 
-    def drop(self, moving: Moving, *, keep_handle: bool = False) -> None:
-        """It no longer moves: its lane and (mostly) its file are closed."""
+    def drop(self, moving: Moving) -> None:
+        """It no longer moves: its lane and its file are closed."""
         if self.moving.get(moving.row) is moving:
             del self.moving[moving.row]
         self._by_lane.pop(moving.lane, None)
+        self.freed = True
         self._core.emit(CloseLane(moving.lane))
-        if not keep_handle:
-            self._core.emit(CloseHandle(moving.handle))
+        self._core.emit(CloseHandle(moving.handle))
 
-    def has_room(self, contact: int) -> bool:
-        """Whether one more may move to or from this contact."""
-        mine = sum(1 for moving in self.moving.values() if moving.contact == contact)
-        return mine < limits.LANES_PER_CONTACT_MAX and len(self.moving) < limits.LANES_MAX
+    def has_room(self, contact: int, *, outgoing: bool) -> bool:
+        """Whether one more may move to (else: from) this contact.  The directions are counted
+        each for itself, or two sides that send much would wait for each other."""
+        same = [moving for moving in self.moving.values() if moving.outgoing == outgoing]
+        mine = sum(1 for moving in same if moving.contact == contact)
+        return mine < limits.LANES_PER_CONTACT_MAX and len(same) < limits.LANES_MAX
 
     def move(self, row: TransferRow, state: str, **changes: object) -> TransferRow:
         """Change the state (and other columns) of a transfer, and tell of it."""
