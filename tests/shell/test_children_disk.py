@@ -270,11 +270,11 @@ def test_nothing_is_ever_replaced(place: Place, kind: str) -> None:
 
 def test_a_part_that_is_gone(place: Place) -> None:
     task = place.publish(place.open_part())
-    (place.parts / "part").unlink()
-    assert code(task) == "ENOENT"
-    (place.path / "takes the inode").write_bytes(b"")
-    (place.path / "final").write_bytes(b"somebody else's")
-    assert code(task) == "ENOENT"
+    with (place.parts / "part").open():  # as long as it is open, nobody else gets its inode
+        (place.parts / "part").unlink()
+        assert code(task) == "ENOENT"
+        (place.path / "final").write_bytes(b"somebody else's")
+        assert code(task) == "ENOENT"
 
 
 def test_a_part_that_is_another_file(place: Place) -> None:

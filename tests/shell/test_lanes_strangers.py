@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lane_by_hand import RawLane, data, file_end
 from lane_world import RECEIVER, SENDER, TICKET, World, export, receiving, sending
-from raw_lane import RawLane, data, file_end
 from tntd import limits
 from tntd.events import LaneFailed, LaneFinished, LaneOpened
 from tntd.machines.records import RecordType, Sealer

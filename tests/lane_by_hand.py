@@ -1,0 +1,132 @@
+"""The other end of a lane, driven by hand: says anything, at any time."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from blake3 import blake3
+
+from lane_world import ACCEPTOR, DIALLER, TICKET, World, export
+from tntd import limits
+from tntd.machines import lane_keys, records
+from tntd.machines.records import ChunkKind, Opener, RecordReader, RecordType, Sealer
+
+
+def data(offset: int, content: bytes, file: int = 0) -> bytes:
+    """A DATA chunk."""
+    return records.CHUNK.pack(ChunkKind.DATA, file, offset, len(content)) + content
+
+
+def file_end(content: bytes, size: int | None = None) -> bytes:
+    """The FILE_END chunk of a content."""
+    buffer = bytearray(records.FILE_END_BYTES)
+    size = len(content) if size is None else size
+    records.put_file_end(memoryview(buffer), 0, 0, size, blake3(content).digest())
+    return bytes(buffer)
+
+
+class RawLane:
+    """One connection; `dials` says which of the two directions' keys are its own."""
+
+    def __init__(self, world: World, sock: socket.socket, *, dials: bool) -> None:
+        self.world, self.socket = world, sock
+        forth, back = (
+            export(lane_keys.LABEL, context, 32) or b""
+            for context in lane_keys.contexts(TICKET, DIALLER, ACCEPTOR)
+        )
+        self.sealer = Sealer(forth if dials else back)
+        self.reader = RecordReader(Opener(back if dials else forth))
+        self.plain = memoryview(bytearray(limits.RECORD_PLAIN_BYTES_MAX))
+        self.heard: list[tuple[RecordType, bytes]] = []
+        self.heard_bytes = 0
+        self.closed = False
+        sock.setblocking(False)
+
+    @classmethod
+    def dialled(cls, world: World, port: int) -> RawLane:
+        """Connect to an acceptor."""
+        sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+        return cls(world, sock, dials=True)
+
+    @classmethod
+    def accepted(cls, world: World, open: Callable[[int], None]) -> RawLane:
+        """Listen, let `open(port)` have somebody dial, and accept."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(5)
+            open(server.getsockname()[1])
+            sock, _ = server.accept()
+        return cls(world, sock, dials=False)
+
+    # -- talking -------------------------------------------------------------------------
+
+    def seal(self, type: RecordType, plain: bytes = b"") -> bytes:
+        """The next record."""
+        out = memoryview(bytearray(records.RECORD_BYTES_MAX))
+        return bytes(out[: self.sealer.seal(type, memoryview(plain), out)])
+
+    def say(self, *pieces: bytes, step: int = 1 << 20) -> None:
+        """Send bytes, at most `step` of them a turn."""
+        stream = b"".join(pieces)
+        while stream and not self.closed:
+            try:
+                sent = self.socket.send(stream[:step])
+            except BlockingIOError:
+                sent = 0
+            except (BrokenPipeError, ConnectionResetError):
+                self.closed = True
+                return
+            stream = stream[sent:]
+            self.world.turn()
+
+    def hello(self, ticket: bytes = TICKET) -> bytes:
+        """The dialler's first bytes."""
+        return lane_keys.MAGIC + ticket + self.seal(RecordType.HELLO)
+
+    def chunks(self, *chunks: bytes) -> bytes:
+        """A record of chunks."""
+        return self.seal(RecordType.CHUNKS, b"".join(chunks))
+
+    # -- listening -----------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Take what is there."""
+        try:
+            piece = self.socket.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            piece = b""
+        self.closed = self.closed or not piece
+        self.heard_bytes += len(piece)
+        while piece:
+            room = self.reader.room()[: len(piece)]
+            room[:] = piece[: len(room)]
+            self.reader.filled(len(room))
+            piece = piece[len(room) :]
+            while (record := self.reader.next(self.plain)) is not None:
+                self.heard.append((record.type, bytes(record.plain)))
+
+    def skip(self, count: int) -> None:
+        """Read over bytes that are no records."""
+        got = b""
+        while len(got) < count:
+            self.world.turn()
+            try:
+                got += self.socket.recv(count - len(got))
+            except BlockingIOError:
+                continue
+
+    def hears(self, happened: Callable[[], object], seconds: float = 20.0) -> None:
+        """Listen until `happened`."""
+
+        def listened() -> object:
+            self.listen()
+            return happened()
+
+        self.world.until(listened, seconds)
+
+    def hears_end(self) -> None:
+        """Listen until the other side closes."""
+        self.hears(lambda: self.closed)
+        self.socket.close()
