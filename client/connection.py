@@ -287,6 +287,10 @@ class AsyncConnection:
             while data := await self._reader.read(READ_BYTES):
                 for incoming in self._codec.feed(data):
                     self._deliver(incoming)
+                    if not isinstance(incoming, Notice):
+                        # Whoever waits for the reply acts on it before later events are told,
+                        # so that nobody takes an old answer for newer than they are.
+                        await asyncio.sleep(0)
                 await self.room.wait()
         except (OSError, ProtocolFailure):
             pass  # told below, as any other end of the connection
