@@ -13,12 +13,24 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from harness import Client, Daemon, open_files, rss, thread_count, wait_for, wait_linked
 from peer import RawPeer, trusted
 from tntd.limits import MIB
-from tntd.wire.frames import Ack, Body, Envelope, LinkError, Trusted, encode_body
+from tntd.wire.frames import (
+    Ack,
+    Body,
+    Envelope,
+    Frame,
+    LinkError,
+    Trusted,
+    decode_body,
+    encode_body,
+)
+
+B = TypeVar("B", bound=Body)
+F = TypeVar("F", bound=Frame)
 
 SOON_S = 10.0  # the bound of what takes milliseconds when nobody is disturbed
 
@@ -124,26 +136,36 @@ class Scene:
         return peer
 
     def contact(self, name: str = "mallory", **more: Any) -> RawContact:
-        """A contact of alice's who has an open link and does not play by the rules."""
+        """A contact of alice's who has an open link and does not play by the rules; `trusted`
+        changes what they say of their outbox and addresses."""
+        changes = more.pop("trusted", {})
         peer = self.asker(name, **more)
         wait_for(lambda: self._known(name), SOON_S, f"the request of {name}")
         self.alice.rpc("contacts.accept", contact=name)
-        return RawContact(peer)
+        return RawContact(peer, **changes)
 
     def _known(self, name: str) -> bool:
         return name in {each["name"] for each in self.alice.rpc("contacts.list")["contacts"]}
 
 
 class RawContact:
-    """The other end of an open link, whose outbox is kept by hand."""
+    """The other end of an open link, whose outbox is kept by hand.
+
+    What comes from alice is acknowledged as it is read, and kept in `mail`.
+    """
 
     def __init__(self, peer: RawPeer, **changes: Any) -> None:
         self.peer = peer
         ours = trusted(**changes)
         self.epoch = ours.epoch
         self.number = 0
+        self.mail: list[Envelope] = []
+        self._acked = 0
+        self._others: list[Frame] = []
         peer.send_frame(ours)
         self.theirs: Trusted = peer.expect(Trusted)
+
+    # -- out ---------------------------------------------------------------------------
 
     def put(self, body: Body, id: bytes | None = None) -> bytes:
         """Send the next envelope; its id."""
@@ -160,13 +182,57 @@ class RawContact:
 
     def acknowledged(self) -> None:
         """Wait until all that was put is acknowledged."""
-        while (ack := self.peer.expect(Ack)).number < self.number:
-            assert ack.epoch == self.epoch
-        assert ack.number == self.number
+        while self._acked < self.number:
+            self._read()
+        assert self._acked == self.number
+
+    # -- in ----------------------------------------------------------------------------
+
+    def take(self, kind: type[B]) -> B:
+        """The next body of that kind out of the mail; others before it are dropped."""
+        while True:
+            while not self.mail:
+                self._read()
+            envelope = self.mail.pop(0)
+            body = decode_body(envelope.kind, envelope.body)
+            if isinstance(body, kind):
+                return body
+
+    def expect(self, kind: type[F]) -> F:
+        """The next frame of that type that is no mail; others before it are dropped."""
+        while True:
+            while not self._others:
+                self._read()
+            frame = self._others.pop(0)
+            if isinstance(frame, kind):
+                return frame
+
+    def _read(self) -> None:
+        frame = self.peer.read_frame()
+        if isinstance(frame, Envelope):
+            self.mail.append(frame)
+            self.peer.send_frame(Ack(epoch=frame.epoch, number=frame.number))
+        elif isinstance(frame, Ack):
+            assert frame.epoch == self.epoch
+            self._acked = frame.number
+        elif frame is not None:
+            self._others.append(frame)
+
+    # -- the end -----------------------------------------------------------------------
 
     def told(self) -> LinkError:
         """The error that ends the link."""
         return told(self.peer)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.peer.close()
+
+    def __enter__(self) -> RawContact:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def told(peer: RawPeer) -> LinkError:

@@ -1,132 +1,106 @@
-"""The other end of a lane, driven by hand: says anything, at any time."""
+"""A bulk lane driven by hand, from the side that dials and sends: for what no daemon would do.
+
+It knows the records (tntd.machines.records) and how the keys are made, and none of the rules.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Callable
 
 from blake3 import blake3
 
-from lane_world import ACCEPTOR, DIALLER, TICKET, World, export
-from tntd import limits
-from tntd.machines import lane_keys, records
-from tntd.machines.records import ChunkKind, Opener, RecordReader, RecordType, Sealer
-
-
-def data(offset: int, content: bytes, file: int = 0) -> bytes:
-    """A DATA chunk."""
-    return records.CHUNK.pack(ChunkKind.DATA, file, offset, len(content)) + content
-
-
-def file_end(content: bytes, size: int | None = None) -> bytes:
-    """The FILE_END chunk of a content."""
-    buffer = bytearray(records.FILE_END_BYTES)
-    size = len(content) if size is None else size
-    records.put_file_end(memoryview(buffer), 0, 0, size, blake3(content).digest())
-    return bytes(buffer)
+from bystanders import RawContact, Scene, read_to_end
+from tntd.machines import lane_keys
+from tntd.machines.identity import id_to_key
+from tntd.machines.records import (
+    RECORD_BYTES_MAX,
+    ChunkKind,
+    RecordType,
+    Sealer,
+    put_chunk,
+    put_file_end,
+)
+from tntd.wire.frames import Decision, LaneAnswer, LaneOffer, Offer
 
 
 class RawLane:
-    """One connection; `dials` says which of the two directions' keys are its own."""
+    """A connection that shows a ticket; `contact` is whose link the keys are taken from."""
 
-    def __init__(self, world: World, sock: socket.socket, *, dials: bool) -> None:
-        self.world, self.socket = world, sock
-        forth, back = (
-            export(lane_keys.LABEL, context, 32) or b""
-            for context in lane_keys.contexts(TICKET, DIALLER, ACCEPTOR)
+    def __init__(self, scene: Scene, contact: RawContact, ticket: bytes) -> None:
+        acceptor = id_to_key(scene.alice.id)
+        assert acceptor is not None
+        forth, _ = lane_keys.contexts(ticket, contact.peer.identity.public, acceptor)
+        self._sealer = Sealer(
+            contact.peer.tls.export_keying_material(lane_keys.LABEL, lane_keys.KEY_BYTES, forth)
         )
-        self.sealer = Sealer(forth if dials else back)
-        self.reader = RecordReader(Opener(back if dials else forth))
-        self.plain = memoryview(bytearray(limits.RECORD_PLAIN_BYTES_MAX))
-        self.heard: list[tuple[RecordType, bytes]] = []
-        self.heard_bytes = 0
-        self.closed = False
-        sock.setblocking(False)
+        self.sock = scene.connect()
+        self.send_raw(lane_keys.MAGIC + ticket)
 
-    @classmethod
-    def dialled(cls, world: World, port: int) -> RawLane:
-        """Connect to an acceptor."""
-        sock = socket.create_connection(("127.0.0.1", port), timeout=5)
-        return cls(world, sock, dials=True)
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self.sock.sendall(data)
 
-    @classmethod
-    def accepted(cls, world: World, open: Callable[[int], None]) -> RawLane:
-        """Listen, let `open(port)` have somebody dial, and accept."""
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            server.settimeout(5)
-            open(server.getsockname()[1])
-            sock, _ = server.accept()
-        return cls(world, sock, dials=False)
-
-    # -- talking -------------------------------------------------------------------------
+    def send(self, type: RecordType, plain: bytes = b"") -> None:
+        """Send a record."""
+        self.send_raw(self.seal(type, plain))
 
     def seal(self, type: RecordType, plain: bytes = b"") -> bytes:
         """The next record."""
-        out = memoryview(bytearray(records.RECORD_BYTES_MAX))
-        return bytes(out[: self.sealer.seal(type, memoryview(plain), out)])
+        out = memoryview(bytearray(RECORD_BYTES_MAX))
+        return bytes(out[: self._sealer.seal(type, memoryview(plain), out)])
 
-    def say(self, *pieces: bytes, step: int = 1 << 20) -> None:
-        """Send bytes, at most `step` of them a turn."""
-        stream = b"".join(pieces)
-        while stream and not self.closed:
-            try:
-                sent = self.socket.send(stream[:step])
-            except BlockingIOError:
-                sent = 0
-            except (BrokenPipeError, ConnectionResetError):
-                self.closed = True
-                return
-            stream = stream[sent:]
-            self.world.turn()
+    def send_file(self, data: bytes) -> None:
+        """Send a small file, whole."""
+        plain = memoryview(bytearray(len(data) + 200))
+        at = put_chunk(plain, 0, ChunkKind.DATA, 0, 0, len(data))
+        plain[at : at + len(data)] = data
+        at = put_file_end(plain, at + len(data), 0, len(data), blake3(data).digest())
+        self.send(RecordType.HELLO)
+        self.send(RecordType.CHUNKS, bytes(plain[:at]))
+        self.send(RecordType.END)
 
-    def hello(self, ticket: bytes = TICKET) -> bytes:
-        """The dialler's first bytes."""
-        return lane_keys.MAGIC + ticket + self.seal(RecordType.HELLO)
+    def read_to_end(self) -> bytes:
+        """All that comes until alice closes."""
+        data = read_to_end(self.sock)
+        self.sock.close()
+        return data
 
-    def chunks(self, *chunks: bytes) -> bytes:
-        """A record of chunks."""
-        return self.seal(RecordType.CHUNKS, b"".join(chunks))
+    def __enter__(self) -> RawLane:
+        return self
 
-    # -- listening -----------------------------------------------------------------------
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
 
-    def listen(self) -> None:
-        """Take what is there."""
-        try:
-            piece = self.socket.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except ConnectionResetError:
-            piece = b""
-        self.closed = self.closed or not piece
-        self.heard_bytes += len(piece)
-        while piece:
-            room = self.reader.room()[: len(piece)]
-            room[:] = piece[: len(room)]
-            self.reader.filled(len(room))
-            piece = piece[len(room) :]
-            while (record := self.reader.next(self.plain)) is not None:
-                self.heard.append((record.type, bytes(record.plain)))
 
-    def skip(self, count: int) -> None:
-        """Read over bytes that are no records."""
-        got = b""
-        while len(got) < count:
-            self.world.turn()
-            try:
-                got += self.socket.recv(count - len(got))
-            except BlockingIOError:
-                continue
+def offer(contact: RawContact, name: bytes, size: int, **changes: object) -> bytes:
+    """Offer a file; its id."""
+    transfer = os.urandom(16)
+    fields: dict[str, object] = {
+        "transfer": transfer,
+        "kind": "file",
+        "name": name,
+        "size": size,
+        "files": 1,
+        "mtime_ns": 0,
+        "executable": False,
+    }
+    contact.put(Offer(**{**fields, **changes}))  # type: ignore[arg-type]
+    return transfer
 
-    def hears(self, happened: Callable[[], object], seconds: float = 20.0) -> None:
-        """Listen until `happened`."""
 
-        def listened() -> object:
-            self.listen()
-            return happened()
+def agree(contact: RawContact, transfer: bytes) -> bytes:
+    """Have an offer that was taken sent over a lane: its ticket."""
+    decision = contact.take(Decision)
+    assert decision.transfer == transfer
+    assert decision.accepted, decision.reason
+    ticket = os.urandom(lane_keys.TICKET_BYTES)
+    contact.peer.send_frame(LaneOffer(ticket=ticket, transfer=transfer))
+    answer = contact.expect(LaneAnswer)
+    assert (answer.ticket, answer.code) == (ticket, "")
+    return ticket
 
-        self.world.until(listened, seconds)
 
-    def hears_end(self) -> None:
-        """Listen until the other side closes."""
-        self.hears(lambda: self.closed)
-        self.socket.close()
+def is_cut(sock: socket.socket) -> bool:
+    """alice has closed this without a word."""
+    return read_to_end(sock) == b""
