@@ -98,13 +98,13 @@ class Screen:
 def print_above(lines: list[Line]) -> None:
     """Print lines above the prompt, or where the cursor is while there is none."""
     app = get_app_or_none()
-    prompt = app is not None and app.is_running and not app.is_done
-    if app is not None and prompt:
+    app = app if app is not None and app.is_running else None
+    if app is not None:
         app.renderer.erase()
     fragments = [fragment for line in lines for fragment in (*line, ("", "\n"))]
     # Not the function of this name in prompt_toolkit.shortcuts, which would wait for a turn.
     print_formatted_text(get_app_session().output, FormattedText(fragments), STYLE)
-    if app is not None and prompt:
+    if app is not None and not app.is_done:
         if not app.key_processor.input_queue:
             app.renderer.request_absolute_cursor_position()
         app.renderer.render(app, app.layout)
