@@ -71,7 +71,8 @@ def told_addresses(texts: list[str], port: int, met_at: str) -> list[tuple[str, 
     for text in texts:
         try:
             host, told_port = parse_address(text)
-            address = ipaddress.ip_address(host)
+            # A mapped one is the IPv4 address behind it, which may be this machine.
+            address = ipaddress.ip_address(plain_host(host))
         except (CommandError, ValueError):
             continue
         if address.is_unspecified or address.is_multicast:
