@@ -98,7 +98,8 @@ def _read_line(process: subprocess.Popen[bytes], deadline: float) -> bytes:
         return process.stdout.readline(_READY_BYTES_MAX)
     line = b""
     while not line.endswith(b"\n") and len(line) < _READY_BYTES_MAX:
-        readable, _, _ = select.select([process.stdout], [], [], deadline - time.monotonic())
+        left = max(0.0, deadline - time.monotonic())
+        readable, _, _ = select.select([process.stdout], [], [], left)
         if not readable:
             raise TimeoutError
         data = os.read(process.stdout.fileno(), _READY_BYTES_MAX)
