@@ -168,7 +168,8 @@ def test_refusals_fill_no_log(world: World, port: int, caplog: pytest.LogCapture
         raw.say(b"TNTLANE1" + b"x" * 16)
         raw.hears_end()
     lines = [record.message for record in caplog.records]
-    assert lines == ["refused a lane from 127.0.0.1: authentication: an unknown ticket"]
+    reason = "authentication: a lane with an unknown ticket"
+    assert lines == [f"a connection with 127.0.0.1 was cut: {reason}"]
 
 
 @settings(

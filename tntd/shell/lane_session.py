@@ -106,6 +106,7 @@ class Lane:
     def fail(self, trouble: LaneTrouble) -> None:
         """End it early, and say why."""
         if self.phase not in (Phase.LINGERING, Phase.CLOSED):
+            self._shared.logger.debug("lane %d failed: %s", self.effect.lane, trouble)
             self._loop.post(LaneFailed(self.effect.lane, trouble.code, trouble.text))
         self.close()
 
@@ -165,6 +166,8 @@ class Lane:
     def _wants_write(self) -> bool:
         if self.phase is Phase.DIALLING:
             return True
+        if self.phase is Phase.CLOSED:
+            return False
         if self._channel is not None and self._channel.pending:
             return True
         mover = self._mover

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from logging import Logger
 
 from tntd import limits
 from tntd.shell.children import Children
@@ -68,6 +69,7 @@ class Shared:
     loop: Loop
     files: Files
     children: Children
+    logger: Logger
     budget: Budget = field(default_factory=Budget)
     plain: memoryview = field(
         default_factory=lambda: memoryview(bytearray(limits.RECORD_PLAIN_BYTES_MAX))

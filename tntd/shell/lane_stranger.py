@@ -40,7 +40,7 @@ class Stranger:
         self._lane: Lane | None = None
         self._channel: Channel | None = None
         self._timer = loop.call_later(
-            limits.HANDSHAKE_TIMEOUT_S, lambda: self.close("it said too little in time")
+            limits.HANDSHAKE_TIMEOUT_S, lambda: self.close("a lane that said too little in time")
         )
         loop.watch(sock, self, read=True, write=False)
 
@@ -76,15 +76,15 @@ class Stranger:
         except BlockingIOError:
             return
         if not data:
-            raise LaneTrouble("cut", "it was closed")
+            raise LaneTrouble("cut", "closed before the lane began")
         self._preamble += data
         magic = lane_keys.MAGIC[: len(self._preamble)]
         if not self._preamble.startswith(magic):
-            raise RemoteError("malformed", "it is no lane")
+            raise RemoteError("malformed", "not the beginning of a lane")
         if len(self._preamble) == lane_keys.PREAMBLE_BYTES:
             self._lane = self._find(self._preamble[len(lane_keys.MAGIC) :])
             if self._lane is None:
-                raise RemoteError("authentication", "an unknown ticket")
+                raise RemoteError("authentication", "a lane with an unknown ticket")
             self._channel = self._lane.channel_for(self._socket)
 
     def _read_record(self, channel: Channel) -> None:
@@ -95,7 +95,7 @@ class Stranger:
             raise RemoteError("malformed", "a lane that does not begin with HELLO")
         lane = self._lane
         if lane is None or lane.phase is not Phase.WAITING:
-            raise RemoteError("authentication", "a ticket that was used")
+            raise RemoteError("authentication", "a lane with a ticket that was used")
         self._let_go()
         self._done(self, "")
         lane.adopt(channel)

@@ -19,6 +19,7 @@ from tntd.effects import OpenLane
 from tntd.events import LaneFailed
 from tntd.machines import lane_keys
 from tntd.shell.children import Children
+from tntd.shell.cuts import CutLog
 from tntd.shell.files import Files
 from tntd.shell.lane_session import Lane, Phase
 from tntd.shell.lane_shared import Shared
@@ -29,7 +30,6 @@ from tntd.shell.loop import Loop
 Export = Callable[[bytes, bytes, int], bytes | None]
 
 _STRANGERS_MAX: Final = limits.STRANGERS_MAX + limits.CONTACT_RESERVE_MAX
-_LOG_INTERVAL_S: Final = 10.0
 
 
 class Lanes:
@@ -37,14 +37,12 @@ class Lanes:
 
     def __init__(self, loop: Loop, files: Files, children: Children, logger: Logger) -> None:
         self._loop = loop
-        self._logger = logger
-        self._shared = Shared(loop, files, children)
+        self._cuts = CutLog(loop)
+        self._shared = Shared(loop, files, children, logger)
         self._shared.budget.on_full = self._press
         self._shared.budget.on_room = self._resume
         self._lanes: dict[int, Lane] = {}
         self._strangers: dict[Stranger, tuple[str, Callable[[], None]]] = {}
-        self._refused = 0  # since the last line in the log
-        self._logged_at = -_LOG_INTERVAL_S
 
     def open(self, effect: OpenLane, export: Export) -> None:
         """Open a lane: LaneOpened, LaneProgressed, LaneFinished or LaneFailed follow."""
@@ -76,7 +74,7 @@ class Lanes:
         if len(self._strangers) >= _STRANGERS_MAX:
             sock.close()
             release()
-            self._log_refused(host, "too many at once")
+            self._cuts.add(host, "too many that may be lanes")
             return
         stranger = Stranger(sock, self._loop, self._find, self._stranger_done)
         self._strangers[stranger] = (host, release)
@@ -101,7 +99,7 @@ class Lanes:
         host, release = self._strangers.pop(stranger)
         release()
         if reason:
-            self._log_refused(host, reason)
+            self._cuts.add(host, reason)
 
     def _ended(self, lane: Lane) -> None:
         self._lanes.pop(lane.effect.lane, None)
@@ -113,12 +111,3 @@ class Lanes:
     def _resume(self) -> None:
         for lane in list(self._lanes.values()):
             lane.resume()
-
-    def _log_refused(self, host: str, reason: str) -> None:
-        self._refused += 1
-        now = self._loop.now().boot
-        if now - self._logged_at < _LOG_INTERVAL_S:
-            return
-        others = f" (and {self._refused - 1} others)" if self._refused > 1 else ""
-        self._logger.info("refused a lane from %s: %s%s", host, reason, others)
-        self._refused, self._logged_at = 0, now
