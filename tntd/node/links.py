@@ -282,7 +282,7 @@ class Links:
         self._core.log("info", f"{self._title(link)} ended it: {error.code} {error.text}")
         key = link.session.peer_key
         owner = row or (self._rows.by_key(key) if key is not None else None)
-        if error.code in ("twin", "replaced") and row is not None:
+        if error.code in ("twin", "replaced") and row is not None and row.accepted:
             if error.code == "twin":
                 self._mail.renew(row)
             self._complain_of_twin(row, "your own identity")
