@@ -100,10 +100,12 @@ class Window:
         self._bytes += size
 
     def note_acked(self, number: int) -> bool:
-        """They have all up to `number`; False where that is no progress or was never sent."""
-        if not self.acked < number <= self.sent:
+        """They have all up to `number`, some of it perhaps over an earlier link; False where
+        that is no progress."""
+        if number <= self.acked:
             return False
         self.acked = number
+        self.sent = max(self.sent, number)
         while self._under_way and self._under_way[0][0] <= number:
             self._bytes -= self._under_way.popleft()[1]
         return True

@@ -10,7 +10,7 @@ finishes what was begun.  Nothing is ever replaced: a name that is taken gets th
 from __future__ import annotations
 
 from tntd import limits
-from tntd.effects import CloseHandle, OpenLane
+from tntd.effects import CloseHandle
 from tntd.errors import Code, CommandError, RemoteError
 from tntd.events import LaneFailed, LaneFinished
 from tntd.machines.naming import check_file_name, final_name, show_path
@@ -245,30 +245,8 @@ class Incoming:
             self._transfers.fall_back(moving)
             return
         moving.inode = answer.inode
-        ours = self._core.profile.identity.public
-        self._core.emit(
-            OpenLane(
-                lane=moving.lane,
-                link=route.link,
-                ticket=moving.ticket,
-                dials=route.dialled,
-                host=route.host,
-                port=route.port,
-                dialler=ours if route.dialled else contact.key,
-                acceptor=contact.key if route.dialled else ours,
-                sending=False,
-                handle=moving.handle,
-                size=moving.size,
-            )
-        )
+        self._transfers.open_lane(moving, route, contact)
         self._core.send(route.link, LaneAnswer(ticket=moving.ticket, transfer=row.id, code=""))
-
-    def lane_opened(self, moving: Moving) -> None:
-        """Bytes begin to flow."""
-        row = self._rows.get(moving.row)
-        if row is not None and not row.ended:
-            moving.started = True
-            self._transfers.move(row, "active")
 
     def lane_failed(self, moving: Moving, event: LaneFailed) -> None:
         """A lane ended early: the sender offers another, unless it is our disk."""

@@ -183,7 +183,7 @@ class Links:
             case Envelope():
                 self._mail.take_envelope(self._row(link), link.number, frame)
             case Ack():
-                self._mail.take_ack(self._row(link), link.number, frame)
+                self._mail.take_ack(self._row(link), frame)
             case _:
                 self.handlers[type(frame)](self._row(link), frame)
 

@@ -130,20 +130,20 @@ class Mail:
 
     # -- what comes in ----------------------------------------------------------------
 
-    def take_ack(self, row: ContactRow, link: int, ack: Ack) -> None:
-        """Their acknowledgement, on the link that the outbox is bound to.
+    def take_ack(self, row: ContactRow, ack: Ack) -> None:
+        """Their acknowledgement.  Raises RemoteError for a number that was never assigned.
 
-        Raises RemoteError for one of what was never sent there.
+        It may be above what this link has carried: what an earlier link had released can arrive
+        after the two sides have compared their memories.
         """
-        route = self._core.routes.get(row.row)
-        if route is None or route.link != link:
-            return  # of a link that was replaced: what it was for goes out again
         if ack.epoch != row.out_epoch or ack.number <= row.out_acked:
             return
-        if ack.number > route.window.sent:
+        if ack.number > row.out_highest:
             raise RemoteError("malformed", f"an acknowledgement of {ack.number}, never sent")
         self._drop(row, ack.number)
-        route.window.note_acked(ack.number)
+        route = self._core.routes.get(row.row)
+        if route is not None and route.open:
+            route.window.note_acked(ack.number)
         self._dirty.add(row.row)
 
     def _drop(self, row: ContactRow, upto: int) -> None:

@@ -220,7 +220,7 @@ class Node:
         part = self._outgoing if moving.outgoing else self._incoming
         match event:
             case LaneOpened():
-                part.lane_opened(moving)
+                self._transfers.lane_opened(moving)
             case LaneFinished():
                 part.lane_finished(moving, event)
             case LaneFailed():

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tntd.effects import CloseHandle, OpenLane
+from tntd.effects import CloseHandle
 from tntd.errors import Code, CommandError
 from tntd.events import LaneFailed, LaneFinished
 from tntd.machines.naming import show_path
 from tntd.machines.pulse import backoff
-from tntd.node.core import Core, Route
+from tntd.node.core import Core
 from tntd.node.mail import Mail
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
@@ -271,32 +271,10 @@ class Outgoing:
         moving.ticket = self._core.random(16)
         self._core.send(route.link, LaneOffer(ticket=moving.ticket, transfer=row.id))
         self._core.timers.set(("offer", row.row), self._core.now.boot + LANE_ANSWER_TIMEOUT_S)
-        if not route.dialled:
-            # The receiver dials as soon as it has answered, so the ticket must be known here.
-            self._open_lane(moving, route)
-
-    def _open_lane(self, moving: Moving, route: Route) -> None:
         contact = self._core.store.contacts.get(moving.contact)
-        assert contact is not None
-        ours = self._core.profile.identity.public
-        self._core.emit(
-            OpenLane(
-                lane=moving.lane,
-                link=route.link,
-                ticket=moving.ticket,
-                dials=route.dialled,
-                host=route.host,
-                port=route.port,
-                dialler=ours if route.dialled else contact.key,
-                acceptor=contact.key if route.dialled else ours,
-                sending=True,
-                handle=moving.handle,
-                size=moving.size,
-                inode=moving.inode,
-                mtime_ns=moving.mtime_ns,
-                ctime_ns=moving.ctime_ns,
-            )
-        )
+        if not route.dialled and contact is not None:
+            # The receiver dials as soon as it has answered, so the ticket must be known here.
+            self._transfers.open_lane(moving, route, contact)
 
     def lane_answered(self, contact: ContactRow, frame: Frame) -> None:
         """The receiver is ready for a lane, or says why not."""
@@ -309,7 +287,7 @@ class Outgoing:
         self._core.timers.cancel(("offer", row.row))
         if not frame.code:
             if route.dialled:
-                self._open_lane(moving, route)
+                self._transfers.open_lane(moving, route, contact)
             return
         self._transfers.drop(moving)
         if frame.code == "finishing":
@@ -329,13 +307,6 @@ class Outgoing:
         if moving is not None:
             self._transfers.fall_back(moving)
             self._again(number)
-
-    def lane_opened(self, moving: Moving) -> None:
-        """Bytes begin to flow."""
-        row = self._rows.get(moving.row)
-        if row is not None and not row.ended:
-            moving.started = True
-            self._transfers.move(row, "active")
 
     def lane_finished(self, moving: Moving, event: LaneFinished) -> None:
         """All is sent; now the receiver's word is awaited."""

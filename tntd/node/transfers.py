@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from tntd import limits
 from tntd.control import schema
-from tntd.effects import CloseHandle, CloseLane
+from tntd.effects import CloseHandle, CloseLane, OpenLane
 from tntd.errors import Code, CommandError
 from tntd.machines.transfer import Rate, may_follow
 from tntd.node import present
-from tntd.node.core import Core
+from tntd.node.core import Core, Route
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
 
@@ -97,6 +97,35 @@ class Transfers:
         )
         self.moving[row.row] = self._by_lane[moving.lane] = moving
         return moving
+
+    def open_lane(self, moving: Moving, route: Route, contact: ContactRow) -> None:
+        """Have a lane opened for what moves, with the ticket that was agreed on the link."""
+        ours = self._core.profile.identity.public
+        self._core.emit(
+            OpenLane(
+                lane=moving.lane,
+                link=route.link,
+                ticket=moving.ticket,
+                dials=route.dialled,
+                host=route.host,
+                port=route.port,
+                dialler=ours if route.dialled else contact.key,
+                acceptor=contact.key if route.dialled else ours,
+                sending=moving.outgoing,
+                handle=moving.handle,
+                size=moving.size,
+                inode=moving.inode,
+                mtime_ns=moving.mtime_ns,
+                ctime_ns=moving.ctime_ns,
+            )
+        )
+
+    def lane_opened(self, moving: Moving) -> None:
+        """Bytes begin to flow."""
+        row = self._rows.get(moving.row)
+        if row is not None and not row.ended:
+            moving.started = True
+            self.move(row, "active")
 
     def by_lane(self, lane: int) -> Moving | None:
         """What moves over this lane."""
