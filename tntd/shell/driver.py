@@ -14,8 +14,8 @@ What holds always:
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 
 from tntd import limits
@@ -154,15 +154,16 @@ class Driver:
     def _restart(self, events: list[Event], heard: int, reason: str, now: Now) -> list[Effect]:
         """Undo a turn of which the node has heard the first `heard` events.
 
-        Its events are lost, but for those that never come again: they wait for the next turn.
+        Its events are lost, but for those that never come again: they are told once more, after
+        a pause, so that a cause that lasts does not make the loop spin.
         """
-        time.sleep(limits.TURN_FAILED_PAUSE_S)  # in the way of everything, and meant to be
         for event in events[heard:]:
             self._world.disown(event)
         effects = self._node.restart(reason, now)
         for event in events:
             if isinstance(event, Started | ClientClosed):
-                self._loop.post(event)
+                again = partial(self._loop.post, event)
+                self._loop.call_at(now.boot + limits.TURN_FAILED_PAUSE_S, again)
             elif isinstance(event, StopRequested):
                 effects.append(Stop())  # a full disk must not keep a daemon from ending
         return effects
