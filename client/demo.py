@@ -258,6 +258,11 @@ class Demo:
                     continue
                 os.kill(side.endpoint.pid, signal.SIGTERM)
             side.client.close()
+        known = {side.name for side in self.sides}
+        for file in (self._home / "run").glob("*.json"):  # of a start that was given up
+            if file.stem not in known:
+                with suppress(OSError, ValueError, KeyError):
+                    os.kill(json.loads(file.read_bytes())["pid"], signal.SIGTERM)
 
     def last_words(self) -> list[render.Line]:
         """The ends of both logs, for a demo that failed."""
