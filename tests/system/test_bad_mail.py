@@ -127,6 +127,25 @@ def test_a_gap_is_told_to_the_user(scene: Scene) -> None:
 # -- acknowledgements ---------------------------------------------------------------------
 
 
+def test_who_acknowledges_too_early_harms_only_themselves(scene: Scene) -> None:
+    count = limits.WINDOW_ENVELOPES_MAX + 44
+    with scene.contact() as mallory, scene.alice.client() as user:
+        calls = [
+            user.send("messages.send", to="mallory", text=f"text {number}")
+            for number in range(count)
+        ]
+        for call in calls:
+            user.reply(call)
+        while mallory.peer.expect(Envelope).number < limits.WINDOW_ENVELOPES_MAX:
+            pass  # the window is full; what is behind it has not left alice
+        mallory.peer.send_frame(Ack(epoch=mallory.theirs.epoch, number=count - 1))
+        assert mallory.peer.expect(Envelope).number == count
+        mallory.peer.send_frame(Ack(epoch=mallory.theirs.epoch, number=count + 1))
+        assert mallory.told().code == "malformed"
+    scene.said(f"ended by us: malformed: an acknowledgement of {count + 1}, never sent")
+    scene.undisturbed()
+
+
 @pytest.mark.parametrize("number", [1, 2**63 - 1])
 def test_an_acknowledgement_out_of_nothing_ends_the_link(scene: Scene, number: int) -> None:
     with scene.contact() as mallory:

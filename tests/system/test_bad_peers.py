@@ -157,7 +157,7 @@ def test_who_says_nothing_is_cut_after_a_few_seconds(daemon: Start) -> None:
     assert min(ended.values()) > limits.HANDSHAKE_TIMEOUT_S - 1, ended
     scene.said(f"a peer at {scene.source}", times=3)  # those with TLS, each a line of its own
     scene.said(f"a connection with {scene.source} was cut: it stayed silent")
-    scene.said(f"refused a lane from {scene.source}")
+    scene.said(f"a connection with {scene.source} was cut: a lane that said too little in time")
     scene.undisturbed()
 
 
