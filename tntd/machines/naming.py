@@ -66,7 +66,7 @@ def final_name(prefix: str, name: bytes, number: int) -> bytes:
     safe = _harmless(name)
     dot = safe.rfind(b".")
     stem, extension = (safe[:dot], safe[dot:]) if dot > 0 else (safe, b"")
-    extension = extension[:64]
+    extension = _cut_bytes(extension, 64)
     tail = (f" ({number})".encode() if number else b"") + extension
     room = limits.NAME_BYTES_MAX - len(tail)
     return _cut_bytes(prefix.encode() + stem, room) + tail
