@@ -28,6 +28,11 @@ def _row(found: tuple[object, ...]) -> MessageRow:
     return MessageRow(*found)  # type: ignore[arg-type]
 
 
+def _quoted(word: str) -> str:
+    """A word as FTS5 takes it; a zero byte would end the whole query in the middle of it."""
+    return '"' + word.replace("\0", " ").replace('"', '""') + '"'
+
+
 class Messages:
     """The table `messages` and its full-text index."""
 
@@ -80,7 +85,7 @@ class Messages:
         if search:
             tables = "messages_words JOIN messages ON messages.row = messages_words.rowid"
             where.insert(0, "messages_words MATCH ?")
-            query.append(" ".join('"' + word.replace('"', '""') + '"' for word in search))
+            query.append(" ".join(_quoted(word) for word in search))
         if before is not None:
             where.append("messages.row < ?")
             values.append(before)
