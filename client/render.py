@@ -28,7 +28,10 @@ BAD: Final = "class:bad"
 NOTE: Final = "class:note"
 ELSEWHERE: Final = "class:elsewhere"
 
+ENDED: Final = frozenset({"done", "failed", "cancelled", "declined"})  # states of transfers
+
 _INDENT: Final = "        "  # as wide as "[12:03] "
+_FAINT_LINES_MAX: Final = 3  # after the first: context must not push what is new off the screen
 _ID_CHARS: Final = 11  # two groups of the id, for lines that people read
 _TRANSFER_CHARS: Final = 8
 
@@ -85,6 +88,9 @@ def message(
     first, *rest = visible(message.text, lines=True).replace("\t", "    ").split("\n")
     who = _who(message, own_name, elsewhere)
     lines: list[Line] = [[(DIM, f"[{figures.clock(message.sent_at)}] "), *who, (PLAIN, first)]]
+    if faint and len(rest) > _FAINT_LINES_MAX:
+        more = figures.count(len(rest) - _FAINT_LINES_MAX, "more line")
+        rest = [*rest[:_FAINT_LINES_MAX], f"… {more}"]
     lines += [[(PLAIN, _INDENT + text)] for text in rest]
     if elsewhere:
         lines[-1].append((DIM, f"   (/to {visible(message.conversation)})"))
@@ -256,7 +262,8 @@ def transfer_bar(transfer: Transfer) -> str:
     )
     if transfer.state != "active":
         return f"{line}  {transfer.state}"
-    return f"{line}  {figures.rate(transfer.rate)}".rstrip()
+    left = f"  {figures.duration(transfer.eta_s)} left" if transfer.eta_s else ""
+    return f"{line}  {figures.rate(transfer.rate)}{left}".rstrip()
 
 
 # -- the daemon ---------------------------------------------------------------------------

@@ -87,6 +87,8 @@ class Repl:
             enable_suspend=True,
         )
         session.app.min_redraw_interval = REDRAW_INTERVAL_S
+        if hasattr(signal, "SIGWINCH"):  # the system tells of a new size: no need to look for it
+            session.app.terminal_size_polling_interval = None
         return session
 
     def _is_command(self) -> bool:
@@ -196,6 +198,7 @@ class Repl:
         self._outgoing.put(contact.id, contact.name, text)
 
     async def _end(self) -> None:
+        self._desk.keeper.save()  # first: the terminal may be gone
         unsent = await self._outgoing.flush(FLUSH_TIMEOUT_S if self._link.attached.is_set() else 0)
         show = self._desk.screen.show
         show([render.trouble(f"not handed over, and lost: {text}") for text in unsent])

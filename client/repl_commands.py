@@ -171,7 +171,7 @@ class Commands:
         contact = desk.model.find(wanted) if isinstance(wanted, str) else wanted
         desk.model.set_contact(contact)
         if not isinstance(wanted, str):
-            desk.feed.know([contact])
+            desk.feed.know([contact], just_met=True)
         if contact.trust == "blocked":
             raise Refused(f"{contact.name} is blocked; first: /unblock {contact.name}")
         if contact.id == desk.model.current:

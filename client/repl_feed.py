@@ -138,11 +138,12 @@ class Feed:
 
     # -- contacts ---------------------------------------------------------------------
 
-    def know(self, contacts: Iterable[Contact]) -> None:
-        """The user knows of these contacts as they are; only what changes is news."""
+    def know(self, contacts: Iterable[Contact], *, just_met: bool = False) -> None:
+        """The user knows of these contacts as they are; only what changes is news.  Whoever was
+        `just_met` is about to be online, which is none."""
         for contact in contacts:
             self._known[contact.id] = contact
-            if contact.mutual and not contact.online:
+            if contact.mutual and not contact.online and not just_met:
                 self._away.add(contact.id)
 
     def _contact(self, type: str, contact: Contact, replayed: bool) -> list[Line]:

@@ -18,7 +18,7 @@ from tntd.control.schema import Transfer
 from tntd.control.visible import visible
 
 from . import figures, render
-from .render import Line
+from .render import ENDED, Line
 
 # Select Graphic Rendition parameters of each style; bold and dim are no colours.
 _CODES: Final = {
@@ -73,37 +73,42 @@ class Output:
         self._json = as_json
         self._terminal = drives_well(stream)
         self._colour = self._terminal and not os.environ.get("NO_COLOR")
-        self._drawn = 0
+        self._live: list[str] = []  # bars that move, the last lines on the terminal
+        self._ended: set[str] = set()  # ids of transfers whose last bar stands above them
         self._told: dict[str, tuple[str, int]] = {}
 
     def show(self, objects: Sequence[Any], lines: Sequence[Line]) -> None:
-        """Print `objects` with --json, else `lines`."""
-        self._keep_bars()
+        """Print `objects` with --json, else `lines`; bars that move stay below."""
         texts = (
             [one_line_json(value) for value in objects]
             if self._json
             else [styled(line, self._colour) for line in lines]
         )
-        self._write("".join(f"{text}\n" for text in texts))
+        self._write(self._redrawn(texts, self._live))
 
     def bars(self, transfers: Sequence[Transfer]) -> None:
-        """Show how far the transfers are."""
+        """Show how far the transfers are; the bar of one that has ended stays."""
         if self._json:
             return
         if not self._terminal:
             self._tell(transfers)
             return
         columns, rows = shutil.get_terminal_size()
-        shown = [figures.fitted(render.transfer_bar(item), columns - 1) for item in transfers]
-        text = f"\x1b[{self._drawn}F" if self._drawn else ""
-        text += "".join(f"\x1b[2K{line}\n" for line in shown[: rows - 1])
-        text += "\x1b[J"
-        self._drawn = min(len(shown), rows - 1)
-        self._write(text)
+        ended, live = [], []
+        for item in transfers:
+            bar = figures.fitted(render.transfer_bar(item), columns - 1)
+            if item.state not in ENDED:
+                live.append(bar)
+            elif item.id not in self._ended:
+                self._ended.add(item.id)
+                ended.append(bar)
+        self._write(self._redrawn(ended, live[: rows - 1]))
 
-    def _keep_bars(self) -> None:
-        """What was drawn stays above what comes; the next bars begin anew below."""
-        self._drawn = 0
+    def _redrawn(self, texts: list[str], live: list[str]) -> str:
+        """What to write so that `texts` stand above the bars, which are `live` from now on."""
+        up = f"\x1b[{len(self._live)}F\x1b[J" if self._live else ""
+        self._live = live
+        return up + "".join(f"{text}\n" for text in (*texts, *live))
 
     def _tell(self, transfers: Sequence[Transfer]) -> None:
         for item in transfers:

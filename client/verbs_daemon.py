@@ -36,7 +36,8 @@ def events(arguments: Namespace) -> Script[None]:
     with suppress(TimedOut):  # following for so long was all that was asked
         while True:
             event: dict[str, Any] = yield NextEvent()
-            yield Show([event], [render_events.log_line(event)])
+            moves = event.get("type") == "transfer.progress"  # ten times a second: for programs
+            yield Show([event], [] if moves else [render_events.log_line(event)])
 
 
 def stop(_arguments: Namespace) -> Script[None]:

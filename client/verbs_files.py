@@ -19,7 +19,6 @@ from .failures import Refused, TimedOut, UsageFailure
 from .steps import Bars, Call, NextEvent, Script, Show, ask_daemon
 from .verbs_talk import new_ref
 
-FINAL = frozenset({"done", "failed", "cancelled", "declined"})
 _METHODS = {
     "get": "transfers.accept",
     "decline": "transfers.decline",
@@ -79,7 +78,7 @@ def _send(arguments: Namespace, who: str, wait: bool) -> Script[None]:
 def _follow(raw: list[dict[str, Any]], arguments: Namespace) -> Script[None]:
     followed = {item["id"]: item for item in raw}
     yield Bars([_decode(item) for item in followed.values()])
-    while any(item["state"] not in FINAL for item in followed.values()):
+    while any(item["state"] not in render.ENDED for item in followed.values()):
         changed = (yield from _next_of(next(iter(followed.values())))).get("transfer")
         if changed and changed["id"] in followed:
             followed[changed["id"]] = changed
@@ -138,6 +137,7 @@ def _decide(arguments: Namespace) -> Script[None]:
 
 def _watch() -> Script[None]:
     running: dict[str, Transfer] = {}
+    waiting: set[str] = set()
     while True:
         event = yield NextEvent()
         raw = event.get("transfer")
@@ -147,6 +147,10 @@ def _watch() -> Script[None]:
         running[item.id] = item
         if item.state != "active":
             del running[item.id]
+        waits = item.state in ("queued", "offered")
         if event["type"] != "transfer.progress":
-            yield Show([raw], [render.transfer_line(item)])
+            # It is offered, taken and queued again before it moves: to people, all is waiting.
+            news = [] if waits and item.id in waiting else [render.transfer_line(item)]
+            yield Show([raw], news)
+        (waiting.add if waits else waiting.discard)(item.id)
         yield Bars(list(running.values()))

@@ -51,6 +51,13 @@ def test_a_further_line_of_a_message_cannot_pass_for_another_message():
     assert all(render.plain(line).startswith("        ") for line in lines[1:])
 
 
+def test_context_is_short():
+    long = message("\n".join(f"line {number}" for number in range(100)))
+    lines = [render.plain(line) for line in render.message(long, "alice", faint=True)]
+    assert len(lines) == 5 and lines[-1].strip() == "… 96 more lines"
+    assert len(render.message(long, "alice")) == 100
+
+
 def test_hostile_text_is_shown_and_harmless():
     shown = safe(render.message(message(HOSTILE, from_="b\x1bob\n"), "alice"))
     assert "␛[2J" in shown and "<U+202E>" in shown and "<U+009B>" in shown
