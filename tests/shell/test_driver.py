@@ -324,9 +324,9 @@ def test_the_deadline_of_the_node_comes_after_what_happened(
 def test_it_sleeps_until_the_deadline(
     clock: SteppedClock, loop: Loop, record: Record, driver: Driver
 ):
-    record.wake = clock.now().boot + 0.05
+    wake = record.wake = clock.now().boot + 0.05
     driver.turn()
-    assert loop.now().boot >= record.wake
+    assert loop.now().boot >= wake
     assert "handle TimeCame" in record.take()
 
 
