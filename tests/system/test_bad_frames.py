@@ -114,10 +114,10 @@ def test_every_type_in_every_state(scene: Scene, state: str) -> None:
         with STATES[state](scene) as peer:
             peer.send_frame(good(kind, peer))
             if kind not in MAY_COME[state]:
+                where = f"{scene.source}:{peer.sock.getsockname()[1]}"
                 error = told(peer)
                 assert error.code == "unexpected", (kind, error)
                 assert kind.__name__ in error.text
-                where = f"{scene.source}:{peer.sock.getsockname()[1]}"
                 scene.said(f"at {where} ended by us: unexpected: {kind.__name__} while ")
             elif kind is LinkError:
                 assert peer.wait_closed() is not None
