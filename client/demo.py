@@ -26,7 +26,7 @@ from typing import Any, Final
 import msgspec
 from blake3 import blake3
 
-from tntd.control.places import Endpoint
+from tntd.control.places import SOCKET_PATH_BYTES_MAX, Endpoint
 from tntd.control.schema import Message, Transfer
 from tntd.control.visible import visible
 from tntd.errors import CommandError
@@ -109,6 +109,9 @@ class Demo:
 
     def _start(self, name: str) -> Side:
         command = [sys.executable, "-P", "-m", "tntd", "--name", name, "--json"]
+        socket = os.fsencode(self._home / "run" / f"{name}.sock")
+        if len(socket) > SOCKET_PATH_BYTES_MAX:  # a temporary folder deep down
+            command += ["--control", "tcp:127.0.0.1:0"]
         try:
             # On loopback only: a demonstration has no business with the network.
             started = subprocess.run(

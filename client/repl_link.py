@@ -59,6 +59,7 @@ class Link:
     async def open(self) -> None:
         """Attach for the first time, with context.  Raises NoDaemon or CommandError."""
         await self._attach(first=True)
+        self._desk.keeper.save()  # from here on even a kill -9 comes back to this place
 
     async def run(self) -> None:
         """Notice when the daemon goes, and attach again when it is back, for ever."""
