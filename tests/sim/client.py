@@ -1,0 +1,170 @@
+"""A control client: attaches, reads as slowly as the seed says, and comes back by its cursor.
+
+What holds always: events come with growing cursors and none is left out; a request gets exactly
+one reply as long as the client stays.  What it has seen is kept in a `View`, which at the end of
+a run must be what the store says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tntd.errors import Code
+from tntd.events import ClientClosed, ClientDrained, ClientOpened, LineArrived
+
+from .heap import Violation
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+BUFFER_BYTES_MAX = 8 << 20
+Then = Callable[[Any, Any], None]
+
+
+@dataclass(slots=True)
+class View:
+    """What events have told: numbers of all events, and the last word on each thing."""
+
+    epoch: str = ""
+    numbers: list[int] = field(default_factory=list)
+    messages: dict[str, str] = field(default_factory=dict)  # id -> state
+    transfers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def cursor(self) -> str:
+        """After the last event that was read."""
+        return f"{self.epoch}.{self.numbers[-1] if self.numbers else 0}"
+
+
+class Client:
+    """A client of one machine.  `on_ready` is called when it is attached."""
+
+    def __init__(self, machine: Machine, name: str, on_ready: Callable[[], None]) -> None:
+        self.machine = machine
+        self.name = name
+        self.view = View()
+        self.ready = False
+        self.unread = 0
+        self._on_ready = on_ready
+        self._process: Any = None
+        self._number = 0
+        self._ids = 0
+        self._pending: dict[int, Then] = {}
+        self._lines: list[bytes] = []
+        self._reading = False
+
+    @property
+    def attached(self) -> bool:
+        """Whether it has a connection."""
+        return self._process is not None
+
+    def attach(self) -> None:
+        """Connect, say hello, follow the events."""
+        process = self.machine.process
+        if process is None or self.attached:
+            return
+        self._process, self._number = process, process.loop.next_number()
+        process.clients[self._number] = self
+        process.loop.post(ClientOpened(self._number, True))
+        self._ask("hello", {"protocol": 1, "client": "sim"}, self._greeted)
+
+    def leave(self) -> None:
+        """Vanish."""
+        process = self._process
+        if process is not None:
+            process.clients.pop(self._number, None)
+            process.loop.post(ClientClosed(self._number))
+            self.closed()
+
+    def closed(self) -> None:
+        """The connection is gone, and with it what was not read yet."""
+        self._process, self.ready, self.unread = None, False, 0
+        self._lines.clear()
+        pending, self._pending = self._pending, {}
+        for then in pending.values():
+            then(None, None)
+
+    def request(self, method: str, params: dict[str, Any], then: Then) -> None:
+        """Ask; `then` is called with (result, error), both None where the connection ended."""
+        self._ask(method, params, then)
+
+    def forget(self) -> None:
+        """The daemon's history is another one now: begin anew."""
+        self.view = View()
+
+    # -- inside --------------------------------------------------------------------------
+
+    def _ask(self, method: str, params: dict[str, Any], then: Then) -> None:
+        self._ids += 1
+        self._pending[self._ids] = then
+        body = {"jsonrpc": "2.0", "id": self._ids, "method": method, "params": params}
+        self._process.loop.post(LineArrived(self._number, msgspec.json.encode(body)))
+
+    def _greeted(self, result: Any, error: Any) -> None:
+        if result is None:
+            self.leave()
+            return
+        if not self.view.epoch:
+            self.view.epoch = result["cursor"].partition(".")[0]
+        self._ask("events.subscribe", {"since": self.view.cursor}, self._subscribed)
+
+    def _subscribed(self, result: Any, error: Any) -> None:
+        if error is not None and error["code"] == Code.CURSOR_GONE:
+            raise Violation(f"{self.name}: its cursor {self.view.cursor} is gone")
+        if result is None:
+            self.leave()
+            return
+        self.ready = True
+        self._on_ready()
+
+    def receive(self, data: bytes) -> None:
+        """Lines came into the socket; they are read when the client gets to it."""
+        self._lines.append(data)
+        self.unread += len(data)
+        if self.unread > BUFFER_BYTES_MAX:
+            raise Violation(f"{self.name}: {self.unread} bytes were queued for it")
+        if not self._reading:
+            self._reading = True
+            lag = self.machine.faults.client_lag_s * self.machine.rng.random()
+            self.machine.heap.after(lag, self._read)
+
+    def receive_latest(self, data: bytes) -> None:
+        """A line that may be lost."""
+        self._take(data)
+
+    def _read(self) -> None:
+        self._reading = False
+        lines, self._lines = self._lines, []
+        self.unread = 0
+        for line in b"".join(lines).splitlines():
+            self._take(line)
+        if self._process is not None and lines:
+            self._process.loop.post(ClientDrained(self._number))
+
+    def _take(self, line: bytes) -> None:
+        body = msgspec.json.decode(line)
+        if "method" in body:
+            self._event(body["params"])
+            return
+        then = self._pending.pop(body["id"], None)
+        if then is not None:
+            then(body.get("result"), body.get("error"))
+        elif self._process is not None:
+            raise Violation(f"{self.name}: a second reply: {line[:200]!r}")
+
+    def _event(self, event: dict[str, Any]) -> None:
+        if "cursor" not in event:
+            return
+        epoch, _, number = event["cursor"].partition(".")
+        numbers = self.view.numbers
+        if epoch != self.view.epoch or (numbers and int(number) <= numbers[-1]):
+            raise Violation(f"{self.name}: event {event['cursor']} after {self.view.cursor}")
+        numbers.append(int(number))
+        if "message" in event:
+            self.view.messages[event["message"]["id"]] = event["message"]["state"]
+        if "transfer" in event:
+            self.view.transfers[event["transfer"]["id"]] = event["transfer"]["state"]

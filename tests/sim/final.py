@@ -1,0 +1,127 @@
+"""What must be true when faults are over: converged, equal on both sides, and still."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tntd.node.present import item_id
+
+from .client import View
+from .heap import Violation
+from .machine import Machine
+
+if TYPE_CHECKING:
+    from .world import World
+
+ENDED = ("done", "failed", "cancelled", "declined")
+TURNS_PER_S_MAX = 1.0  # while nobody does anything: a ping and a pong a minute for each link
+
+
+def unsettled(world: World) -> str:
+    """What has not converged yet, or nothing."""
+    for machine in world.machines:
+        user, sql = world.users[machine.name], machine.database.sql
+        if machine.process is None:
+            return f"{machine.name} does not run"
+        if user.wants:
+            return f"{machine.name} has no answer to {next(iter(user.wants))}"
+        if not all(friend.fine for friend in user.friends):
+            return f"{machine.name} is not linked with all friends"
+        for client in (user.client, user.guest):
+            if client.unread or not client.ready:
+                return f"{client.name} is not up to date"
+        (waiting,) = sql.execute("SELECT count(*) FROM outbox").fetchone()
+        if waiting:
+            return f"{machine.name} has {waiting} envelopes in its outbox"
+        query = f"SELECT id, state, outgoing FROM transfers WHERE state NOT IN {ENDED}"
+        for id, state, outgoing in sql.execute(query):
+            if outgoing or not world.watcher.damaged or _has_transfer(world, machine, id):
+                way = "out" if outgoing else "in"
+                return f"{machine.name}'s transfer {item_id(id)} ({way}) is {state}"
+    return ""
+
+
+def _has_transfer(world: World, machine: Machine, id: bytes) -> bool:
+    """Whether another machine still knows of it; a sender's history may be lost."""
+    return any(
+        other.database.sql.execute("SELECT 1 FROM transfers WHERE id = ?", (id,)).fetchone()
+        for other in world.machines
+        if other is not machine
+    )
+
+
+def check_final(world: World) -> None:
+    """Raises Violation where something was lost, doubled, or differs between the two sides."""
+    for machine in world.machines:
+        _check_messages(world, machine)
+        _check_transfers(world, machine)
+        _check_views(world, machine)
+        world.watcher.check_files(machine)
+
+
+def _check_messages(world: World, machine: Machine) -> None:
+    mirrors, damaged = world.watcher.mirrors, world.watcher.damaged
+    for other in world.machines:
+        sent = mirrors[machine.name].sent.get(other.identity.public, [])
+        got = mirrors[other.name].received.get(machine.identity.public, [])
+        if not damaged and sent != got:
+            raise Violation(f"{machine.name} sent {len(sent)}, {other.name} has {len(got)}")
+    if damaged:
+        return
+    query = "SELECT text, count(*) FROM messages WHERE outgoing = 1 GROUP BY text"
+    sql = machine.database.sql
+    for text, count in sql.execute(query):
+        if count != 1:
+            raise Violation(f"{machine.name} has {count} messages for one: {text[:40]}")
+    query = "SELECT state, count(*) FROM messages WHERE outgoing = 1 GROUP BY state"
+    states = dict(sql.execute(query).fetchall())
+    if set(states) - {"delivered", "read"}:
+        raise Violation(f"{machine.name}'s messages are {states}")
+
+
+def _check_transfers(world: World, machine: Machine) -> None:
+    if world.watcher.damaged:
+        return
+    sql = machine.database.sql
+    for id, state in sql.execute("SELECT id, state FROM transfers WHERE outgoing = 1"):
+        found = [
+            row
+            for other in world.machines
+            for row in other.database.sql.execute(
+                "SELECT state FROM transfers WHERE id = ? AND outgoing = 0", (id,)
+            )
+        ]
+        there = found[0][0] if found else "none"
+        if (state == "done") != (there == "done"):
+            raise Violation(f"transfer {item_id(id)} is {state} here and {there} there")
+    query = "SELECT count(*) FROM transfers WHERE state = 'failed' AND error IS NULL"
+    if sql.execute(query).fetchone()[0]:
+        raise Violation(f"{machine.name} has a transfer that failed without a reason")
+
+
+def _check_views(world: World, machine: Machine) -> None:
+    user, sql = world.users[machine.name], machine.database.sql
+    numbers = [number for (number,) in sql.execute("SELECT number FROM events ORDER BY number")]
+    messages = {item_id(id): state for id, state in sql.execute("SELECT id, state FROM messages")}
+    transfers = {item_id(id): state for id, state in sql.execute("SELECT id, state FROM transfers")}
+    for client in (user.client, user.guest):
+        view: View = client.view
+        if view.numbers != numbers:
+            missing = sorted(set(numbers) ^ set(view.numbers))[:5]
+            raise Violation(f"{client.name} has seen other events than there are: {missing}")
+        if view.messages != messages or view.transfers != transfers:
+            raise Violation(f"{client.name}'s view is not what the store says")
+
+
+def check_idle(world: World, before: dict[str, int], seconds: float) -> None:
+    """Raises Violation where something still turns, or more links are kept than one a pair."""
+    for machine in world.machines:
+        rate = (machine.turns - before[machine.name]) / seconds
+        if rate > TURNS_PER_S_MAX:
+            raise Violation(f"{machine.name} makes {rate:.1f} turns a second of idleness")
+        ends = machine.process.ends if machine.process is not None else {}
+        if len(ends) != len(world.users[machine.name].friends):
+            raise Violation(f"{machine.name} has {len(ends)} links when all is quiet")
+    problem = unsettled(world)
+    if problem:
+        raise Violation(f"after being idle: {problem}")
