@@ -51,6 +51,7 @@ from .verbs_talk import checked_text
 MENU_LINES: Final = 6
 REDRAW_INTERVAL_S: Final = 0.05  # a file tells of its progress ten times a second
 FLUSH_TIMEOUT_S: Final = 3.0
+PRINT_TIMEOUT_S: Final = 10.0
 
 
 class Repl:
@@ -72,7 +73,9 @@ class Repl:
 
     def _make_session(self, name: str) -> PromptSession[str]:
         desk = self._desk
-        bindings = key_bindings(Pasting(), self._take, self._wave_away, self._taken_as_text)
+        bindings = key_bindings(
+            Pasting(), self._take, self._is_no_answer, self._wave_away, self._taken_as_text
+        )
         session: PromptSession[str] = PromptSession(
             lambda: FormattedText(desk.model.prompt()),
             style=STYLE,
@@ -107,9 +110,9 @@ class Repl:
     def leave(self) -> None:
         """End the REPL."""
         self._leaving = True
-        if self._session.app.is_running:
-            with suppress(Exception):
-                self._session.app.exit(exception=EOFError)
+        app = self._session.app
+        if app.is_running and not app.is_done:
+            app.exit(exception=EOFError)
 
     async def ask(self, question: str) -> bool | None:
         """The next line answers the question."""
@@ -123,6 +126,9 @@ class Repl:
         finally:
             self._answer, self._desk.model.question = None, None
             self._redraw()
+
+    def _is_no_answer(self) -> bool:
+        return self._answer is None
 
     def _wave_away(self) -> None:
         if self._answer is not None and not self._answer.done():
@@ -198,14 +204,16 @@ class Repl:
         self._outgoing.put(contact.id, contact.name, text)
 
     async def _end(self) -> None:
-        self._desk.keeper.save()  # first: the terminal may be gone
+        self._desk.keeper.save()  # now, for printing may not work any more
         unsent = await self._outgoing.flush(FLUSH_TIMEOUT_S if self._link.attached.is_set() else 0)
         show = self._desk.screen.show
         show([render.trouble(f"not handed over, and lost: {text}") for text in unsent])
         if self._link.attached.is_set():
             text = f"{self._link.name}'s daemon stays; tnt-repl comes back to it, tnt stop stops it"
             show([render.note(text)])
-        await self._desk.screen.flush()
+        with suppress(TimeoutError):  # the terminal may be gone
+            async with asyncio.timeout(PRINT_TIMEOUT_S):
+                await self._desk.screen.flush()
         self._desk.keeper.save()
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
@@ -256,6 +264,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         complain(PROGRAM, "this is for a terminal; in a script use: tnt", "see tnt --help")
         return USAGE
+    if os.environ.get("TERM") == "dumb":
+        complain(PROGRAM, "this terminal cannot move its cursor (TERM is dumb)", "use: tnt")
+        return USAGE
     try:
         try:
             endpoint = find_daemon(wanted_name(arguments.name), PROGRAM)
@@ -268,6 +279,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClientFailure as failure:
         complain(PROGRAM, failure.message)
         return failure.exit_code
+    except OSError as error:
+        complain(PROGRAM, f"the terminal cannot be used any more: {error.strerror}")
+        return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
 

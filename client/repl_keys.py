@@ -40,10 +40,12 @@ class Pasting:
 def key_bindings(
     pasting: Pasting,
     accept: Callable[[str], None],
+    remember: Callable[[], bool],
     clear: Callable[[], None],
     taken: Callable[[], None],
 ) -> KeyBindings:
-    """The bindings.  `accept` is called with each line; `clear` on Ctrl-C; `taken` before a pasted
+    """The bindings.  `accept` is called with each line, which goes into the history if
+    `remember`; `clear` on Ctrl-C; `taken` before a pasted
     line is accepted that would have been a command."""
     bindings = KeyBindings()
 
@@ -62,7 +64,7 @@ def key_bindings(
             _replace(buffer, line)
             taken()
         # The prompt goes on: between two prompts the terminal would echo what is typed.
-        buffer.reset(append_to_history=True)
+        buffer.reset(append_to_history=remember())
         accept(line)
 
     @bindings.add("escape", "enter")

@@ -106,7 +106,9 @@ class Model:
             return "", "nobody to talk to yet: /connect ADDRESS"
         state = render.contact_state(contact)
         style = "class:toolbar.good" if state == "online" else "class:toolbar.faint"
-        queued = f", {contact.queued} queued" if contact.queued else ""
+        # With a link, what is queued is on its way and has gone before anybody could read that.
+        waits = contact.queued and state != "online"
+        queued = f", {contact.queued} queued" if waits else ""
         return style, f"{visible(contact.name)} {state}{queued}"
 
     def _elsewhere(self) -> list[tuple[str, str]]:

@@ -25,8 +25,9 @@ class Terminal:
         self._socket = str(home / f"tmux-{name}")
         size = ["-x", str(columns), "-y", str(rows)]
         shell = ["env", "PS1=shell$ ", "bash", "--norc", "--noprofile"]
-        self._tmux("new-session", "-d", "-s", "main", *size, "-c", str(home), *shell)
-        self._tmux("set-option", "-g", "history-limit", "20000")
+        # Before the session: the limit is that of the time when a window is made.
+        limit = ["start-server", ";", "set-option", "-g", "history-limit", "50000", ";"]
+        self._tmux(*limit, "new-session", "-d", "-s", "main", *size, "-c", str(home), *shell)
         self.see(r"shell\$")
 
     def repl(self, *arguments: str, prompt: str | None = None) -> Terminal:
