@@ -44,9 +44,11 @@ def key_bindings(
     clear: Callable[[], None],
     taken: Callable[[], None],
 ) -> KeyBindings:
-    """The bindings.  `accept` is called with each line, which goes into the history if
-    `remember`; `clear` on Ctrl-C; `taken` before a pasted
-    line is accepted that would have been a command."""
+    """The bindings.
+
+    `accept` is called with each line, which goes into the history if `remember`; `clear` on
+    Ctrl-C; `taken` before a pasted line is accepted that would have been a command.
+    """
     bindings = KeyBindings()
 
     @bindings.add(Keys.BracketedPaste)
