@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tntd.control import schema
-from tntd.control.places import data_dir
+from tntd.control.places import data_dir, read_endpoints
 from tntd.control.visible import visible
 from tntd.errors import Code, CommandError
 
@@ -51,8 +51,9 @@ def stop(_arguments: Namespace) -> Script[None]:
 
 
 def log_path(name: str) -> Path:
-    """Where a profile's log is, unless the daemon was started with another data folder."""
-    return data_dir(name) / "tntd.log"
+    """Where a profile's log is: where its daemon says, else where it would be by default."""
+    told = (endpoint.log for endpoint in read_endpoints() if endpoint.name == name)
+    return Path(next(told, None) or data_dir(name) / "tntd.log")
 
 
 def log(arguments: Namespace) -> Script[None]:

@@ -260,7 +260,11 @@ def _ready(
     """Write the endpoint file, by which clients find us."""
     token_file = None if control.token_file is None else str(control.token_file)
     endpoint = places.Endpoint(
-        name=place.name, pid=os.getpid(), control=control.address, token_file=token_file
+        name=place.name,
+        pid=os.getpid(),
+        control=control.address,
+        token_file=token_file,
+        log=str(place.log_path),
     )
     path = places.endpoint_path(place.name)
     stack.callback(_remove, path)

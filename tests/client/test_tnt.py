@@ -325,6 +325,14 @@ def test_status_log_and_stop(home: Path, daemon: Start):
     assert alice.process is not None and alice.process.wait(20) == 0
 
 
+def test_the_log_of_a_daemon_with_another_data_folder(home: Path, daemon: Start):
+    daemon("alice", "--data-dir", str(home / "elsewhere"))
+    log = tnt(home, "log")
+    assert log.returncode == 0
+    assert log.stdout.splitlines()[0] == str(home / "elsewhere" / "tntd.log")
+    assert "ready: peer port" in log.stdout
+
+
 def test_an_interrupt_leaves_no_traceback(home: Path, daemon: Start):
     alice = daemon("alice")
     with subprocess.Popen(

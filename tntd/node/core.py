@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tntd.control.visible import visible
-from tntd.effects import Ask, Effect, Log, SendFrame
+from tntd.effects import Ask, CloseHandle, Effect, Log, SendFrame
 from tntd.events import Now
 from tntd.machines.identity import Identity
 from tntd.machines.outbox import Window
 from tntd.machines.timers import Timers
 from tntd.settings import Settings
 from tntd.store import Store
-from tntd.tasks import Answer, AnyTask
+from tntd.tasks import Answer, AnyTask, OpenPart, OpenSource
 from tntd.wire.frames import Frame, encode
 
 TimerName = tuple[str, int]
@@ -76,6 +76,7 @@ class Core:
         self.tasks: dict[int, Callable[[Answer], None]] = {}
         self.published = False
         self._numbers = 0
+        self._opening: dict[int, int] = {}  # task -> the handle that it opens
 
     def reset(self) -> None:
         """Forget all that is not in the store."""
@@ -101,7 +102,18 @@ class Core:
         """Give a task to a child; `then` is called with its answer, in a later turn."""
         task = self.number()
         self.tasks[task] = then
+        if isinstance(request, OpenSource | OpenPart):
+            self._opening[task] = request.handle
         self.emit(Ask(task, request))
+
+    def answered(self, task: int, answer: Answer) -> None:
+        """A child has answered; what it opened for nobody any more is closed."""
+        handle = self._opening.pop(task, None)
+        then = self.tasks.pop(task, None)
+        if then is not None:
+            then(answer)
+        elif handle is not None:
+            self.emit(CloseHandle(handle))
 
     def send(self, link: int, frame: Frame) -> None:
         """Send a frame on a link."""

@@ -258,6 +258,12 @@ class Incoming:
         self._core.log("info", f"lane of {show_path(row.name)[0]}: {event.code}: {event.text}")
         if event.code == "storage" or self._strikes.get(row.row, 0) >= STRIKES_MAX:
             self._fail(row, event.text)
+            return
+        route = self._core.routes.get(row.contact)
+        if route is not None and route.open:
+            # The sender may have written its last byte, and then it knows nothing of this.
+            answer = LaneAnswer(ticket=moving.ticket, transfer=row.id, code="broken")
+            self._core.send(route.link, answer)
 
     # -- from the last byte to its place -------------------------------------------------
 

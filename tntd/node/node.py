@@ -170,7 +170,7 @@ class Node:
             LaneOpened: self._lane_changed,
             LaneFinished: self._lane_changed,
             LaneFailed: self._lane_changed,
-            Answered: self._answered,
+            Answered: lambda event: self._core.answered(event.task, event.answer),
             TimeCame: self._time_came,
             LinkOpened: links.opened,
             LinkClosed: lambda event: links.closed(event.link, event.reason),
@@ -196,11 +196,6 @@ class Node:
         self._outgoing.start()
         self._incoming.start()
         self._links.start()
-
-    def _answered(self, event: Answered) -> None:
-        then = self._core.tasks.pop(event.task, None)
-        if then is not None:
-            then(event.answer)
 
     def _time_came(self, _event: TimeCame) -> None:
         for kind, number in self._core.timers.pop_due(self._core.now.boot):

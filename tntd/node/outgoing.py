@@ -58,7 +58,8 @@ class Outgoing:
         self._mail = mail
         self._transfers = transfers
         self._rows = core.store.transfers
-        self._awaiting: set[int] = set()  # sent whole; the receiver's word is to come
+        # Sent whole, with which ticket; the receiver's word is to come.
+        self._awaiting: dict[int, bytes] = {}
         self._tries: dict[int, int] = {}
         self._backing_off: set[int] = set()
         self._strikes: dict[int, int] = {}
@@ -196,7 +197,7 @@ class Outgoing:
             self._transfers.move(row, "failed", error=body.error)
 
     def _forget(self, row: int) -> None:
-        self._awaiting.discard(row)
+        self._awaiting.pop(row, None)
         self._backing_off.discard(row)
         self._tries.pop(row, None)
         self._strikes.pop(row, None)
@@ -218,8 +219,7 @@ class Outgoing:
                 self._transfers.fall_back(moving)
         for row in self._rows.live(contact):
             if row.row in self._awaiting:
-                self._awaiting.discard(row.row)
-                self._transfers.move(row, "queued")
+                self._sent_in_vain(row)
 
     def finish_turn(self) -> None:
         """Where a place became free, the next in the queue takes it."""
@@ -282,6 +282,10 @@ class Outgoing:
         row = self._rows.by_id(contact.row, frame.transfer)
         moving = None if row is None else self._transfers.moving.get(row.row)
         route = self._core.routes.get(contact.row)
+        if row is not None and frame.code and self._awaiting.get(row.row) == frame.ticket:
+            self._sent_in_vain(row)
+            self._again(row.row)
+            return
         if row is None or moving is None or moving.ticket != frame.ticket or route is None:
             return
         self._core.timers.cancel(("offer", row.row))
@@ -289,9 +293,9 @@ class Outgoing:
             if route.dialled:
                 self._transfers.open_lane(moving, route, contact)
             return
-        self._transfers.drop(moving)
+        self._transfers.fall_back(moving)
         if frame.code == "finishing":
-            self._awaiting.add(row.row)
+            self._awaiting[row.row] = frame.ticket
         elif frame.code == "unknown":
             # Their history was lost or restored from a backup: ask anew.
             self._rows.update(row.row, accepted=0)
@@ -312,7 +316,13 @@ class Outgoing:
         """All is sent; now the receiver's word is awaited."""
         self._rows.update(moving.row, bytes_done=event.size, digest=event.digest)
         self._transfers.drop(moving)
-        self._awaiting.add(moving.row)
+        self._awaiting[moving.row] = moving.ticket
+
+    def _sent_in_vain(self, row: TransferRow) -> None:
+        """The end of it did not arrive: all of it is to be sent again."""
+        del self._awaiting[row.row]
+        resent = row.bytes_resent + row.bytes_done
+        self._transfers.move(row, "queued", bytes_resent=resent, bytes_done=0)
 
     def lane_failed(self, moving: Moving, event: LaneFailed) -> None:
         """A lane ended early."""
