@@ -84,7 +84,9 @@ class Chaos:
 
     def _cut(self, machine: Machine) -> None:
         live = self._world.network.live()
-        if live:
+        if self._rng.random() < 0.7:
+            self._world.network.cut_in = self._rng.randrange(12)
+        elif live:
             self._world.network.cut(self._rng.choice(live))
 
     def _silence(self, machine: Machine) -> None:
@@ -138,17 +140,10 @@ class Chaos:
             machine.process.net_child.die()
 
     def _lane_cut(self, machine: Machine) -> None:
-        if machine.process is not None and machine.process.lanes:
-            lane = self._rng.choice(list(machine.process.lanes.values()))
-            if lane.out is not None:
-                lane.out.cut(self._rng.random())
-                lane.out.finish("the lane broke")
-            lane.ended("the lane broke")
+        machine.lane_trap = ("cut", self._rng.randrange(12))
 
     def _lane_damage(self, machine: Machine) -> None:
-        if machine.process is not None:
-            for lane in machine.process.lanes.values():
-                lane.damaged = True
+        machine.lane_trap = ("damage", self._rng.randrange(12))
 
     def _client_leaves(self, machine: Machine) -> None:
         user = self._world.users[machine.name]

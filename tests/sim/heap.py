@@ -1,8 +1,8 @@
 """Time: one heap of (time, sequence, action), and the trace of what happened in it.
 
-What holds always: nothing happens but by an action on the heap, actions of one time run in the order
-in which they were put there, and every random number comes from a stream that is named and
-derived from the seed.  So a seed is a run: the trace's hash is the same every time, whatever
+What holds always: nothing happens but by an action on the heap, actions of one time run in the
+order in which they were put there, and every random number comes from a stream that is named
+and derived from the seed.  So a seed is a run: the trace's hash is the same every time, whatever
 PYTHONHASHSEED says.
 """
 

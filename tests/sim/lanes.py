@@ -47,7 +47,6 @@ class Lane:
         self.effect = effect
         self.keys = keys
         self.phase = "waiting"
-        self.damaged = False  # a byte was changed on the way
         self.out: Pipe | None = None
         self._network = process.machine.network
         self._disk = process.machine.disk
@@ -213,8 +212,13 @@ class Lane:
             self._guarded(self._take, kind, body)
 
     def _take(self, kind: int, body: bytes) -> None:
-        if self.damaged:
+        trap, left = self.process.machine.lane_trap
+        if trap:
+            self.process.machine.lane_trap = (trap, left - 1) if left else ("", 0)
+        if trap == "damage" and not left:
             raise Trouble("protocol", "a record that does not open")
+        if trap == "cut" and not left:
+            raise Trouble("cut", "the lane broke")
         if kind == HELLO:
             self.open()
             return

@@ -65,6 +65,7 @@ class Machine:
         self.runs = 0
         self.turns = 0
         self.no_restart = False
+        self.lane_trap = ("", 0)  # what happens to one of its lanes, so many records later
         self.on_start: list[Callable[[], None]] = []
         self._scheduled = False
         self._wake_at: float | None = None

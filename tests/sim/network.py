@@ -53,6 +53,7 @@ class End:
     def send(self, data: bytes) -> None:
         """Send whole frames; a link that is stuck is closed."""
         self.out.push(data)
+        self.connection.sent()
         if self.out.queued > self.unsent_max:
             self.lost("the other side does not take what is sent to it")
             self.out.drop()
@@ -116,6 +117,15 @@ class Connection:
         """The opposite end."""
         return self.ends[1] if end is self.ends[0] else self.ends[0]
 
+    def sent(self) -> None:
+        """Something was sent: a cut may wait for just that."""
+        network = self._network
+        if network.cut_in is not None:
+            network.cut_in -= 1
+            if network.cut_in < 0:
+                network.cut_in = None
+                network.cut(self)
+
     def reset(self, end: End) -> None:
         """Bytes came to a process that is no more: the sender is told."""
         end.out.finish("connection reset by the other side")
@@ -135,6 +145,7 @@ class Network:
         self.rng = heap.stream("network")
         self.machines: dict[str, Machine] = {}
         self.connections: list[Connection] = []
+        self.cut_in: int | None = None  # so many frames later the link that they are on is cut
         self.names: dict[str, str] = {}  # host names and where they lead
         self._silent: dict[tuple[str, str], float] = {}
         self._waiting: list[Callable[[], None]] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 from typing import Protocol
 
@@ -77,7 +78,7 @@ class Pipe:
         self.queued = 0
 
     def cut(self, keep: float) -> None:
-        """Of the bytes under way only a beginning arrives, about the share `keep`, ending anywhere."""
+        """Of the bytes under way only a beginning arrives, about the share `keep`."""
         room = int(self.queued * keep)
         kept: deque[tuple[float, bytes]] = deque()
         for at, data in self._segments:
@@ -127,4 +128,4 @@ def _chop(data: bytes, rng: Random) -> list[bytes]:
         return [data[at : at + 1] for at in range(len(data))]
     marks = sorted(rng.randrange(1, len(data)) for _ in range(rng.randrange(1, 8)))
     edges = [0, *dict.fromkeys(marks), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]

@@ -83,7 +83,7 @@ class User:
         if self.client.ready:
             self.client.request("contacts.list", {}, self._befriend)
             self.client.request("transfers.list", {"state": "offered"}, self._decide)
-        if self.rng.random() < 0.3 and self.guest.attached:
+        if self.rng.random() < 0.3 and self.guest.attached and not self.calm:
             self.guest.leave()
         elif not self.guest.attached:
             self.guest.attach()

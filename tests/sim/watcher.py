@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from tntd import limits
 from tntd.effects import Effect, SendFrame
-from tntd.wire.frames import KIND_NUMBERS, Ack, Envelope, FrameReader, Text, decode
+from tntd.wire.frames import KIND_NUMBERS, Ack, Envelope, FrameReader, LinkError, Text, decode
 
 from .disk import File
 from .heap import Violation
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 TEXT = KIND_NUMBERS[Text]
+# What one honest daemon never has to tell another whose history is whole.
+DISHONEST = {"malformed", "unexpected", "unsupported", "authentication", "version", "twin", "self"}
+DISHONEST |= {"limit", "internal"}
 LINKS_MAX = 40  # between few machines, with time-outs of seconds
 TASKS_MAX = 200
 
@@ -143,6 +146,8 @@ class Watcher:
                 self._envelope(machine, frame)
             elif isinstance(frame, Ack):
                 self._ack(machine, peer, frame)
+            elif isinstance(frame, LinkError) and frame.code in DISHONEST and not self.damaged:
+                raise Violation(f"{machine.name} ends a link: {frame.code} {frame.text}")
 
     def _envelope(self, machine: Machine, frame: Envelope) -> None:
         if frame.kind != TEXT:

@@ -156,6 +156,26 @@ class World:
         self.heap.run(self.heap.now + IDLE_S)
         check_idle(self, before, IDLE_S)
 
+    def _run_twice(self, machine: Machine) -> None:
+        """A copy of the machine with the same key and database runs for a while."""
+        name = f"{machine.name}-twin"
+        twin = Machine(name, self.network, self.watcher, self.faults, machine.settings)
+        twin.identity, twin.host = machine.identity, "203.0.113.9"
+        twin.database.load(self._image)
+        self.watcher.add(twin)
+        self.watcher.restored(twin)
+        user = User(twin, self.watcher)
+        user.friends = [Friend(each.machine) for each in self.users[machine.name].friends]
+        twin.start()
+        self._plan_act(user)
+
+        def end() -> None:
+            twin.no_restart = True
+            twin.end("crash")
+            user.quiet = True
+
+        self.heap.at(min(self.faults.until, self.heap.now + 30.0 * self.rng.random()), end)
+
     # -- damage --------------------------------------------------------------------------
 
     def _copy(self) -> None:
@@ -165,6 +185,9 @@ class World:
     def _damage(self) -> None:
         machine = self._victim
         self.heap.note(machine.name, f"damage: {self.faults.damage}")
+        if self.faults.damage == "twin":
+            self._run_twice(machine)
+            return
         machine.no_restart = True
         machine.end("crash")
         machine.no_restart = False
@@ -192,11 +215,14 @@ def _bugs_told() -> Iterator[None]:
 
 
 def simulate(
-    seed: int, faults: Faults | None = None, act: Callable[[World], None] | None = None
+    seed: int,
+    faults: Faults | None = None,
+    act: Callable[[World], None] | None = None,
+    count: int = 0,
 ) -> Outcome:
     """Run a seed, with the faults that it draws unless others are given."""
     rng = Heap(seed).stream("faults")
-    count = rng.choice((2, 2, 2, 3))
+    count = count or rng.choice((2, 2, 2, 3))
     faults = faults or draw(rng, UNTIL_S)
     world = World(seed, faults, count)
     problem = ""
