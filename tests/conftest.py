@@ -16,6 +16,26 @@ _daemons = pytest.StashKey[list[Daemon]]()
 _LOG_CHARS_SHOWN = 8_000
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long` also runs what takes many minutes."""
+    parser.addoption("--long", action="store_true", help="run the tests marked `long`, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known."""
+    config.addinivalue_line("markers", "long: takes many minutes; runs only with --long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long runs out, unless they are asked for."""
+    if config.getoption("--long"):
+        return
+    asked_for = pytest.mark.skip(reason="a long run; start it with --long")
+    for item in items:
+        if item.get_closest_marker("long") is not None:
+            item.add_marker(asked_for)
+
+
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A TNT_HOME of this test, with a short path (sockets have a limit), removed at its end."""

@@ -1,0 +1,1 @@
+"""Faults on real daemons: a bad network, a bad disk, and strangers in crowds."""
