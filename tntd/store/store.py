@@ -13,6 +13,7 @@ from tntd.store.messages import Messages
 from tntd.store.outbox import Outbox
 from tntd.store.transfers import Transfers
 
+CLIENT_REFS_KEPT_MIN = 1024
 CLIENT_REFS_KEPT_MS = 7 * 24 * 3600 * 1000  # a script that retries later than that is not retrying
 
 
@@ -74,8 +75,13 @@ class Store:
         return None if found is None else [row for (row,) in struct.iter_unpack("<q", found[0])]
 
     def set_client_ref(self, kind: str, ref: str, rows: list[int], at: int) -> None:
-        """Remember what a call with this `client_ref` made; old ones are forgotten."""
-        self._sql.execute("DELETE FROM client_refs WHERE at < ?", (at - CLIENT_REFS_KEPT_MS,))
+        """Remember what a call with this `client_ref` made; old ones are forgotten, but never
+        the latest: a clock that is set forward makes nothing old."""
+        self._sql.execute(
+            "DELETE FROM client_refs WHERE at < ? AND at < ("
+            "SELECT at FROM client_refs ORDER BY at DESC LIMIT 1 OFFSET ?)",
+            (at - CLIENT_REFS_KEPT_MS, CLIENT_REFS_KEPT_MIN),
+        )
         self._sql.execute(
             "INSERT OR REPLACE INTO client_refs(ref, kind, rows, at) VALUES (?, ?, ?, ?)",
             (f"{kind}:{ref}", kind, struct.pack(f"<{len(rows)}q", *rows), at),
