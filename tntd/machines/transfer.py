@@ -1,8 +1,8 @@
 """The states of a transfer, and how fast it goes.
 
 What holds always: the table `NEXT` is the whole truth on which state may follow which; the four
-ends have none after them, but for one: what was cancelled here and had already arrived whole
-there is told as done, because it is.
+ends have none after them, but for one: what was cancelled or failed here and had already arrived
+whole there is told as done, because it is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEXT: Final[dict[State, frozenset[State]]] = {
     State.OFFERED: _ENDS | {State.QUEUED},
     State.ACTIVE: _ENDS | {State.QUEUED},
     State.DONE: frozenset(),
-    State.FAILED: frozenset(),
+    State.FAILED: frozenset({State.DONE}),
     State.CANCELLED: frozenset({State.DONE}),
     State.DECLINED: frozenset(),
 }
