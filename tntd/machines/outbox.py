@@ -59,6 +59,13 @@ def stand(ours: Ours, theirs: Theirs, id_at_received: bytes | None) -> Standing:
     return Standing.CATCH_UP if theirs.received_id == id_at_received else Standing.RENEW
 
 
+def forgot(ours: Ours, theirs: Theirs) -> bool:
+    """Whether they have less than they once acknowledged: their memory was lost, or is older."""
+    if theirs.epoch == ours.epoch:
+        return theirs.received < ours.acked
+    return ours.acked > 0
+
+
 class Verdict(Enum):
     """What an arriving envelope is."""
 

@@ -201,6 +201,9 @@ class Incoming:
         if code or row is None:
             answer = LaneAnswer(ticket=frame.ticket, transfer=frame.transfer, code=code)
             self._core.send(self._core.routes[contact.row].link, answer)
+            if row is not None and row.state == "done":
+                # They do not know it (any more): theirs may be an older copy of the history.
+                self._mail.put(contact.row, Result(transfer=row.id, digest=row.digest))
             return
         stale = self._transfers.moving.get(row.row)
         if stale is not None:

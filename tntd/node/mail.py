@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tntd import limits
 from tntd.effects import SendFrame
 from tntd.errors import RemoteError
-from tntd.machines.outbox import Ours, Standing, Theirs, Verdict, Window, judge, stand
+from tntd.machines.outbox import Ours, Standing, Theirs, Verdict, Window, forgot, judge, stand
 from tntd.node.core import Core, Route
 from tntd.store.contacts import ContactRow
 from tntd.wire.frames import (
@@ -33,7 +33,8 @@ UNPROCESSABLE_AFTER = 2  # failures of our own code on one envelope
 
 class Mail:
     """All outboxes.  The node fills the tables `arrived` (what to do with a body that came),
-    `delivered` and `under_way` (which ids of a kind were acknowledged, or are merely sent)."""
+    `delivered` and `under_way` (which ids of a kind were acknowledged, or are merely sent);
+    `forgotten` is called with a contact's row when they have lost what they had acknowledged."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -42,6 +43,7 @@ class Mail:
         self.arrived: dict[type[Body], Arrived] = {}
         self.delivered: dict[int, Left] = {}
         self.under_way: dict[int, Left] = {}
+        self.forgotten: list[Callable[[int], None]] = []
         self._dirty: set[int] = set()
         self._owed: dict[int, int] = {}  # link -> contact whose envelopes it brought
         self._failures: dict[bytes, int] = {}
@@ -88,6 +90,9 @@ class Mail:
             self._drop(row, trusted.received)
         if standing is Standing.RENEW:
             self.renew(row)
+        if forgot(ours, theirs):
+            for call in self.forgotten:
+                call(row.row)
         return standing is Standing.RENEW
 
     def _take_epoch(self, row: ContactRow, trusted: Trusted) -> None:

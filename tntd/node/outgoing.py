@@ -66,6 +66,7 @@ class Outgoing:
         mail.arrived[Decision] = self._decision_arrived
         mail.arrived[Result] = self._result_arrived
         mail.delivered[KIND_NUMBERS[Offer]] = self._offers_delivered
+        mail.forgotten.append(self._offer_again)
 
     def reset(self) -> None:
         """Forget all that is not in the store."""
@@ -171,6 +172,13 @@ class Outgoing:
             if row is not None and row.state == "queued" and not row.accepted:
                 self._transfers.move(row, "offered")
 
+    def _offer_again(self, contact: int) -> None:
+        """Their history was lost or restored from a backup: they may not know what we offered.
+        What they have accepted they are asked for again when its lane is offered."""
+        for row in self._rows.live(contact):
+            if row.outgoing and row.state == "offered":
+                self._mail.put(contact, _offer(row))
+
     def _decision_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Decision)
         row = self._rows.by_id(contact.row, body.transfer)
@@ -185,7 +193,7 @@ class Outgoing:
     def _result_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Result)
         row = self._rows.by_id(contact.row, body.transfer)
-        if row is None or not row.outgoing or row.state in ("done", "failed", "declined"):
+        if row is None or not row.outgoing or row.state in ("done", "declined"):
             return
         moving = self._transfers.moving.get(row.row)
         if moving is not None:
@@ -193,7 +201,7 @@ class Outgoing:
         self._forget(row.row)
         if not body.error:
             self._transfers.move(row, "done", bytes_done=row.size, error=None, digest=body.digest)
-        elif row.state != "cancelled":
+        elif not row.ended:
             self._transfers.move(row, "failed", error=body.error)
 
     def _forget(self, row: int) -> None:
