@@ -19,25 +19,35 @@ TURNS_PER_S_MAX = 1.0  # while nobody does anything: a ping and a pong a minute 
 
 def unsettled(world: World) -> str:
     """What has not converged yet, or nothing."""
-    for machine in world.machines:
-        user, sql = world.users[machine.name], machine.database.sql
-        if machine.process is None:
-            return f"{machine.name} does not run"
-        if user.wants:
-            return f"{machine.name} has no answer to {next(iter(user.wants))}"
-        if not all(friend.fine for friend in user.friends):
-            return f"{machine.name} is not linked with all friends"
-        for client in (user.client, user.guest):
-            if client.unread or not client.ready:
-                return f"{client.name} is not up to date"
-        (waiting,) = sql.execute("SELECT count(*) FROM outbox").fetchone()
-        if waiting:
-            return f"{machine.name} has {waiting} envelopes in its outbox"
-        query = f"SELECT id, state, outgoing FROM transfers WHERE state NOT IN {ENDED}"
-        for id, state, outgoing in sql.execute(query):
-            if outgoing or not world.watcher.damaged or _has_transfer(world, machine, id):
-                way = "out" if outgoing else "in"
-                return f"{machine.name}'s transfer {item_id(id)} ({way}) is {state}"
+    problems = [_unsettled_store(world, machine) for machine in world.machines]
+    problems += [_unsettled_user(world, machine) for machine in world.machines]
+    return next(filter(None, problems), "")
+
+
+def _unsettled_store(world: World, machine: Machine) -> str:
+    sql = machine.database.sql
+    if machine.process is None:
+        return f"{machine.name} does not run"
+    if not all(friend.fine for friend in world.users[machine.name].friends):
+        return f"{machine.name} is not linked with all friends"
+    (waiting,) = sql.execute("SELECT count(*) FROM outbox").fetchone()
+    if waiting:
+        return f"{machine.name} has {waiting} envelopes in its outbox"
+    query = f"SELECT id, state, outgoing FROM transfers WHERE state NOT IN {ENDED}"
+    for id, state, outgoing in sql.execute(query):
+        if outgoing or not world.watcher.damaged or _has_transfer(world, machine, id):
+            way = "out" if outgoing else "in"
+            return f"{machine.name}'s transfer {item_id(id)} ({way}) is {state}"
+    return ""
+
+
+def _unsettled_user(world: World, machine: Machine) -> str:
+    user = world.users[machine.name]
+    if user.wants:
+        return f"{machine.name} has no answer to {next(iter(user.wants))}"
+    for client in (user.client, user.guest):
+        if client.unread or not client.ready:
+            return f"{client.name} is not up to date"
     return ""
 
 

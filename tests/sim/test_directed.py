@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sim.faults import Faults
 from sim.machine import Machine
 from sim.scenario import fail_at_every_point, friends, scenario
 from sim.world import World
+from tntd.settings import Settings
 
 
 def send_a_message(world: World) -> None:
@@ -50,3 +52,79 @@ def test_a_lane_may_break_at_any_record(side: int, what: str):
         assert world.watcher.files_arrived == 1
         number += 1
     assert number > 4
+
+
+def states(world: World) -> list[list[str]]:
+    """The states of all transfers, machine by machine."""
+    query = "SELECT state FROM transfers ORDER BY row"
+    return [[s for (s,) in m.database.sql.execute(query)] for m in world.machines]
+
+
+def test_what_arrived_whole_is_done_although_its_sender_gave_it_up():
+    """The result is late; the sender tries again, and finds that the source has changed."""
+
+    def act(world: World) -> None:
+        ann, _ = friends(world)
+        ann.send_files(ann.friends[0], 1, size=9000)
+        while not world.watcher.files_arrived:
+            world.heap.run(world.heap.now + 0.0001)
+        world.network.silence("bob", "ann", 2.0)
+        for connection in world.network.live():
+            world.network.cut(connection)
+        ann.change_source()
+        world.heap.run(world.heap.now + 30.0)
+
+    world = scenario(act, faults=Faults(released_arrives=0.0, disk_s=0.0))
+    assert states(world) == [["done"], ["done"]]
+
+
+def test_a_client_ref_holds_though_the_clock_is_set_forward():
+    def act(world: World) -> None:
+        ann, _ = friends(world)
+        friend, replies = ann.friends[0], []
+        for text in ("once", "another", "once"):
+            params = {"to": friend.id, "text": text, "client_ref": text}
+            ann.client.request("messages.send", params, lambda *reply: replies.append(reply))
+            world.heap.run(world.heap.now + 1.0)
+            world.machines[0].clock.wall_offset += 100 * 24 * 3600.0
+        assert replies[0][0]["message"]["id"] == replies[2][0]["message"]["id"]
+
+    scenario(act)
+
+
+@pytest.mark.parametrize("restored", [False, True], ids=["lost", "an older copy"])
+def test_an_offer_is_made_again_to_who_has_lost_their_history(restored: bool):
+    def act(world: World) -> None:
+        ann, bob = friends(world)
+        bob.machine.settings = Settings(auto_accept_bytes_max=0)
+        bob.machine.end("crash")
+        bob.quiet = True
+        world.heap.run(world.heap.now + 30.0)
+        image = bob.machine.database.copy() if restored else None
+        ann.send_files(ann.friends[0], 1, size=9000)
+        world.heap.run(world.heap.now + 5.0)
+        assert states(world) == [["offered"], ["offered"]]
+        world.replace_database(bob.machine, image)
+        bob.quiet = False
+
+    world = scenario(act)
+    assert world.watcher.damaged
+
+
+def test_the_result_is_told_again_to_a_sender_with_an_older_history():
+    def act(world: World) -> None:
+        ann, bob = friends(world)
+        bob.machine.settings = Settings(reserve_bytes=0)
+        bob.machine.end("crash")
+        world.heap.run(world.heap.now + 30.0)
+        images = []
+        ann.send_files(ann.friends[0], 1, size=9000)
+        while not world.watcher.files_arrived:
+            world.heap.run(world.heap.now + 0.001)
+            images.append(ann.machine.database.copy())
+        world.heap.run(world.heap.now + 5.0)
+        assert states(world) == [["done"], ["done"]]
+        world.replace_database(ann.machine, images[-10])
+
+    world = scenario(act)
+    assert states(world) == [["done"], ["done"]]

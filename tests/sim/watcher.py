@@ -152,7 +152,8 @@ class Watcher:
     def _envelope(self, machine: Machine, frame: Envelope) -> None:
         if frame.kind != TEXT:
             return
-        if frame.id not in self.mirrors[machine.name].place:
+        same = self.machines[machine.identity.public]
+        if not any(frame.id in self.mirrors[each.name].place for each in same):
             raise Violation(f"{machine.name} sends a message that is not committed")
         texts = self._texts.setdefault((machine.identity.public, frame.epoch), {})
         texts[frame.number] = frame.id

@@ -188,11 +188,15 @@ class World:
         if self.faults.damage == "twin":
             self._run_twice(machine)
             return
+        self.replace_database(machine, self._image if self.faults.damage == "restore" else None)
+
+    def replace_database(self, machine: Machine, image: bytes | None) -> None:
+        """Put an older copy in the place of a machine's database, or none."""
         machine.no_restart = True
         machine.end("crash")
         machine.no_restart = False
-        if self.faults.damage == "restore":
-            machine.database.load(self._image)
+        if image is not None:
+            machine.database.load(image)
         else:
             machine.database.lose()
         self.watcher.restored(machine)
