@@ -11,6 +11,7 @@ import logging
 import logging.handlers
 import os
 import time
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def open_log(path: Path, level: str) -> LogFile:
 def close_log(handler: LogFile) -> None:
     """Take the file from the logger and close it."""
     logging.getLogger("tntd").removeHandler(handler)
-    handler.close()
+    with suppress(OSError):  # what a full disk has not taken by now is lost
+        handler.close()
 
 
 class _Visible(logging.Formatter):

@@ -28,12 +28,14 @@ from tntd.errors import Code, CommandError
 from tntd.machines.identity import key_to_id
 from tntd.node import present
 from tntd.node.commands import PENDING, Handler
-from tntd.node.core import Core
+from tntd.node.core import NO_ROOM, Core
 from tntd.node.journal import Journal
 from tntd.node.transfers import Transfers
 
 NONCE_BYTES = 32
 _SEE = "see tntd/control/README.md"
+# What makes the history longer; all else is still done on a disk that is full.
+NEED_ROOM = {"messages.send", "transfers.send", "transfers.accept", "peers.connect"}
 
 
 @dataclass(slots=True)
@@ -148,11 +150,16 @@ class Clients:
 
         self._pending[key] = None
         try:
+            self._check_room(request.method.name)
             outcome = handler(request.params, reply)
         except CommandError as error:
             outcome = error
         if outcome is not PENDING:
             reply(outcome)
+
+    def _check_room(self, method: str) -> None:
+        if method in NEED_ROOM and self._core.store.short:
+            raise CommandError(Code.STORAGE, *NO_ROOM)
 
     def _reply(self, number: int, request: Request, outcome: object) -> None:
         if request.notification:

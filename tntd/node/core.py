@@ -25,6 +25,11 @@ from tntd.wire.frames import Frame, encode
 
 TimerName = tuple[str, int]
 _json = msgspec.json.Encoder()
+# For users, of a disk on which only the reserve is left: what happened, and what to do.
+NO_ROOM = (
+    "the disk with the data folder is full or cannot be written",
+    "free some disk space; until then nothing new is sent or taken, and nothing is lost",
+)
 
 
 @dataclass(frozen=True, slots=True)

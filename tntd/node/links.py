@@ -160,6 +160,10 @@ class Links:
         """The machine slept: look at every link at once, and begin all back-offs anew."""
         for number in list(self.all):
             self._ping(number, limits.PROBE_ANSWER_S)
+        self.reach()
+
+    def reach(self) -> None:
+        """Try at once to reach every contact that is not linked."""
         for row in self._rows.all():
             if row.accepted and row.row not in self._core.routes:
                 self._dialling.want(row.row, fresh=True)
@@ -390,6 +394,8 @@ class Links:
             self._met_ourselves(link)
         if error.code == "twin" and link.contact:
             self._complain_of_twin(self._row(link), "their identity")
+        if error.code == "storage" and link.contact:
+            self._dialling.hold_back(link.contact)  # they would only bring it again
         if error.code != "wrong_key":
             text = error.detail[: limits.ERROR_TEXT_CHARS_MAX]
             self._core.send(link.number, LinkError(code=error.code, text=text))

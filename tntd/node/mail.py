@@ -164,7 +164,8 @@ class Mail:
         self._contacts.update(row.row, out_acked=upto, out_acked_id=last_id)
 
     def take_envelope(self, row: ContactRow, link: int, envelope: Envelope) -> None:
-        """Commit an envelope, once.  Raises RemoteError("twin")."""
+        """Commit an envelope, once.  Raises RemoteError("twin"), or "storage" where the disk has
+        room only for what must be written: it comes again when there is more."""
         if envelope.epoch != row.in_epoch:
             return  # from before a renewal; it comes again under its new number
         self._owed[link] = row.row
@@ -174,6 +175,8 @@ class Mail:
             raise RemoteError("twin", f"number {envelope.number} came with another id before")
         if envelope.number <= row.in_upto:
             return
+        if self._core.store.short:
+            raise RemoteError("storage", "the disk is full here")
         if envelope.number > row.in_upto + 1:
             self._note_lost(row, envelope.number - row.in_upto - 1)
         if verdict is Verdict.NEW:

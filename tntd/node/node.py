@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tntd import limits
 from tntd.effects import Effect, Stop
 from tntd.errors import Code, CommandError, RemoteError
 from tntd.events import (
@@ -39,7 +40,7 @@ from tntd.node.chat import Chat
 from tntd.node.clients import Clients
 from tntd.node.commands import DaemonCommands, FileCommands, PeopleCommands, TalkCommands
 from tntd.node.contacts import Contacts
-from tntd.node.core import Core, Profile
+from tntd.node.core import NO_ROOM, Core, Profile
 from tntd.node.dialling import Dialling
 from tntd.node.incoming import Incoming
 from tntd.node.journal import Journal
@@ -80,6 +81,7 @@ class Node:
             "sent": self._mail.mark_sent,
             "offer": self._outgoing.offer_expired,
             "again": self._outgoing.again,
+            "room": self._look_for_room,
         }
 
     def _join(self, chat: Chat) -> None:
@@ -193,9 +195,19 @@ class Node:
         self._begin()
 
     def _begin(self) -> None:
+        if not self._core.store.make_room():
+            self._core.complain(*NO_ROOM)
+            self._core.timers.set(("room", 0), self._core.now.boot + limits.ROOM_LOOK_S)
         self._outgoing.start()
         self._incoming.start()
         self._links.start()
+
+    def _look_for_room(self, _number: int) -> None:
+        if self._core.store.make_room():
+            self._core.log("info", "the disk has room again")
+            self._links.reach()
+        else:
+            self._core.timers.set(("room", 0), self._core.now.boot + limits.ROOM_LOOK_S)
 
     def _time_came(self, _event: TimeCame) -> None:
         for kind, number in self._core.timers.pop_due(self._core.now.boot):

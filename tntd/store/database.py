@@ -11,12 +11,14 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tntd import limits
 from tntd.errors import StartError
 from tntd.store.migrations import MIGRATIONS
+
+_LOG_BYTES_MAX = limits.WAL_CHECKPOINT_BYTES
 
 
 class StoreFailed(Exception):
@@ -28,6 +30,7 @@ class Database:
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
+        self._commits = 0
         try:
             self.sql = sqlite3.connect(path, isolation_level=None, cached_statements=256)
             self._configure()
@@ -90,6 +93,15 @@ class Database:
             self.sql.execute("COMMIT")
         except sqlite3.Error as error:
             raise StoreFailed(str(error)) from error
+        self._commits += 1
+        if self._commits % limits.WAL_LOOK_COMMITS == 0 and self._log_bytes() > _LOG_BYTES_MAX:
+            self.checkpoint()
+
+    def _log_bytes(self) -> int:
+        try:
+            return Path(f"{self.path}-wal").stat().st_size
+        except OSError:
+            return 0
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -116,8 +128,13 @@ class Database:
             raise StoreFailed(str(error)) from error
 
     def checkpoint(self) -> None:
-        """Move what the log holds into the database file, as far as that goes at once."""
-        if not self.sql.in_transaction:
+        """Move what the log holds into the database file, as far as that goes at once.
+
+        Where the disk refuses, all stays in the log, and the next one tries again.
+        """
+        if self.sql.in_transaction:
+            return
+        with suppress(sqlite3.Error):
             self.sql.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:

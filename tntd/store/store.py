@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import struct
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tntd.store.contacts import Contacts
-from tntd.store.database import Database
+from tntd.store.database import Database, StoreFailed
 from tntd.store.eventlog import EventLog
 from tntd.store.messages import Messages
 from tntd.store.outbox import Outbox
+from tntd.store.reserve import FILE_NAME, Reserve
 from tntd.store.transfers import Transfers
 
 CLIENT_REFS_KEPT_MIN = 1024
@@ -20,11 +22,17 @@ CLIENT_REFS_KEPT_MS = 7 * 24 * 3600 * 1000  # a script that retries later than t
 class Store:
     """An open database.  All reading and writing happens inside `transaction()`.
 
+    A transaction that fails gives up the reserve (see reserve.py); from then on, until `make_room`
+    has succeeded, the store is `short`: it is to be kept for what must be written.
+
     Raises StartError where the database cannot be opened or was made by a newer program.
     """
 
     def __init__(self, path: Path | str) -> None:
+        in_memory = path == ":memory:"
+        self._reserve = None if in_memory else Reserve(Path(path).with_name(FILE_NAME))
         self._database = Database(path)
+        self.make_room()
         sql = self._database.sql
         self._sql = sql
         self.contacts = Contacts(sql)
@@ -40,11 +48,31 @@ class Store:
 
     def transaction(self) -> AbstractContextManager[None]:
         """One turn: committed whole, or not at all.  Raises StoreFailed."""
-        return self._database.transaction()
+        return self._transaction()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._database.transaction():
+                yield
+        except StoreFailed:
+            if self._reserve is not None:
+                self._reserve.give_up()
+                self._database.checkpoint()  # the log can be written from its beginning again
+            raise
 
     def savepoint(self) -> AbstractContextManager[None]:
         """One event of a turn, undone if it raises.  Raises StoreFailed."""
         return self._database.savepoint()
+
+    @property
+    def short(self) -> bool:
+        """Whether the disk has no room for what can wait."""
+        return self._reserve is not None and not self._reserve.held
+
+    def make_room(self) -> bool:
+        """Set space aside again, if there is enough; whether there is room for everything."""
+        return self._reserve is None or self._reserve.take()
 
     def idle(self) -> None:
         """Use a quiet moment: a passive checkpoint."""
