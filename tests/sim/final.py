@@ -8,7 +8,7 @@ from tntd.node.present import item_id
 
 from .client import View
 from .heap import Violation
-from .machine import Machine
+from .machine import DOWNLOADS, Machine
 
 if TYPE_CHECKING:
     from .world import World
@@ -67,6 +67,21 @@ def check_final(world: World) -> None:
         _check_transfers(world, machine)
         _check_views(world, machine)
         world.watcher.check_files(machine)
+        _check_files(world, machine)
+
+
+def _check_files(world: World, machine: Machine) -> None:
+    """Each file is there once.  (Each one that is sent has a content of its own.)"""
+    if world.watcher.damaged:
+        return
+    files = machine.disk.folders[DOWNLOADS].files
+    names: dict[bytes, bytes] = {}
+    for name, file in sorted(files.items()):
+        if world.watcher.bystanders.get((machine.name, name)) is file:
+            continue
+        other = names.setdefault(bytes(file.data), name)
+        if other != name:
+            raise Violation(f"{machine.name} has one file twice: {other!r} and {name!r}")
 
 
 def _check_messages(world: World, machine: Machine) -> None:

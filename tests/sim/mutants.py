@@ -1,0 +1,320 @@
+"""Broken variants of the daemon: a simulator is believed only for bugs that it catches.
+
+What holds always: a mutant replaces something of tntd (or what stands for it here: the child
+processes and lanes are the simulator's own) for the time of a run; the seeds are those of
+everybody, from 1 on, and the first that fails has caught it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from msgspec import structs
+
+from tntd.effects import SendFrame
+from tntd.machines.outbox import Standing, Verdict, Window
+from tntd.machines.timers import Timers
+from tntd.node import mail as mail_module
+from tntd.node.chat import Chat
+from tntd.node.clients import Clients
+from tntd.node.dialling import Dialling
+from tntd.node.incoming import Incoming
+from tntd.node.journal import Journal
+from tntd.node.mail import Mail
+from tntd.node.outgoing import Outgoing
+from tntd.node.pairs import Pairs
+from tntd.node.transfers import Transfers
+from tntd.shell.driver import Driver
+from tntd.store import Store
+from tntd.store.database import Database
+from tntd.store.outbox import Outbox
+from tntd.tasks import Done
+from tntd.wire.frames import NUMBERS, Ack
+
+from .child import Tasks
+from .disk import Disk
+from .world import simulate
+
+SEEDS_MAX = 150
+Mutant = Callable[[], Any]
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(make: Mutant) -> Mutant:
+    """Put a mutant into the table, under its function's name in words."""
+    MUTANTS[make.__name__.replace("_", " ")] = make
+    return make
+
+
+def catch(name: str, seeds_max: int = SEEDS_MAX) -> tuple[int, str] | None:
+    """The first seed that catches a mutant, and how; None where it survives."""
+    for seed in range(1, seeds_max + 1):
+        with MUTANTS[name]():
+            outcome = simulate(seed)
+        if outcome.problem:
+            return seed, outcome.problem
+    return None
+
+
+# -- messages -----------------------------------------------------------------------------
+
+
+@mutant
+def no_de_duplication() -> Any:
+    """Whatever comes is new, under whatever number and id it came before."""
+    take_envelope = Mail.take_envelope
+
+    def take(self: Mail, row: Any, link: int, envelope: Any) -> None:
+        if envelope.number <= row.in_upto and envelope.epoch == row.in_epoch:
+            self._open(row, structs.replace(envelope, id=self._core.random(16)))
+        take_envelope(self, row, link, envelope)
+
+    return mock.patch.object(Mail, "take_envelope", take)
+
+
+@mutant
+def ids_are_forgotten() -> Any:
+    """What was received is known by its number alone."""
+    return mock.patch.multiple(Outbox, was_seen=lambda *_: False, mark_seen=lambda *_: None)
+
+
+@contextmanager
+def _early(which: Callable[[Any], bool]) -> Iterator[None]:
+    """Some effects are performed before the commit."""
+    handle_all = Driver._handle_all
+
+    def handled(self: Any, events: Any, now: Any) -> Any:
+        node, released = self._node, []
+        calls = {name: getattr(node, name) for name in ("handle", "finish_turn")}
+
+        def wrap(call: Any) -> Any:
+            def called(*arguments: Any) -> Any:
+                effects = call(*arguments)
+                early = [effect for effect in effects if which(effect)]
+                for effect in early:
+                    self._world.perform(effect)
+                    released.append(effect)
+                return [effect for effect in effects if effect not in early]
+
+            return called
+
+        for name, call in calls.items():
+            setattr(node, name, wrap(call))
+        try:
+            return handle_all(self, events, now)
+        finally:
+            for name in calls:
+                delattr(node, name)
+
+    with mock.patch.object(Driver, "_handle_all", handled):
+        yield
+
+
+@mutant
+def send_before_commit() -> Any:
+    """Frames leave while the turn is not committed."""
+    return _early(lambda effect: isinstance(effect, SendFrame))
+
+
+@mutant
+def acknowledge_before_commit() -> Any:
+    """Acknowledgements leave while the turn is not committed."""
+    number = NUMBERS[Ack].to_bytes(2, "big")
+    return _early(lambda effect: isinstance(effect, SendFrame) and effect.data[4:6] == number)
+
+
+@mutant
+def no_rewind_on_reconnect() -> Any:
+    """A new link goes on where the old one was, whatever arrived."""
+
+    def bind(self: Mail, contact: int, route: Any) -> None:
+        row = self._contacts.get(contact)
+        route.window = Window(row.out_highest)
+        self._dirty.add(contact)
+
+    return mock.patch.object(Mail, "bind", bind)
+
+
+@mutant
+def dropped_when_sent() -> Any:
+    """What was sent counts as delivered."""
+    pump = Mail._pump
+
+    def pumped(self: Mail, contact: int, route: Any) -> None:
+        pump(self, contact, route)
+        self._outbox.drop(contact, route.window.sent)
+
+    return mock.patch.object(Mail, "_pump", pumped)
+
+
+@mutant
+def an_older_copy_is_not_noticed() -> Any:
+    """After a restore numbers go on as if nothing had happened."""
+    return mock.patch.multiple(
+        mail_module, stand=lambda *_: Standing.GO_ON, judge=lambda *_: Verdict.NEW
+    )
+
+
+@mutant
+def client_refs_are_forgotten() -> Any:
+    """A repeated call is a second message."""
+    return mock.patch.object(Store, "get_client_ref", lambda *_: None)
+
+
+@mutant
+def commits_are_not_synced() -> Any:
+    """The database does not wait for the disk."""
+    configure = Database._configure
+
+    def configured(self: Database) -> None:
+        configure(self)
+        self.sql.execute("PRAGMA synchronous=NORMAL")
+
+    return mock.patch.object(Database, "_configure", configured)
+
+
+@mutant
+def receipts_for_nobody() -> Any:
+    """A delivered message stays queued in the sender's history."""
+    return mock.patch.object(Chat, "_move", lambda *_: None)
+
+
+# -- links --------------------------------------------------------------------------------
+
+
+@mutant
+def lost_timer_on_reconnect() -> Any:
+    """A link that is lost is not dialled again."""
+    want = Dialling.want
+
+    def wanted(self: Dialling, contact: int, *, fresh: bool = False) -> None:
+        if fresh:
+            want(self, contact, fresh=True)
+
+    return mock.patch.object(Dialling, "want", wanted)
+
+
+@mutant
+def both_links_kept() -> Any:
+    """Two links of one pair are both fine."""
+    return mock.patch.object(Pairs, "answered", lambda *_: None)
+
+
+@mutant
+def a_timer_that_stays_due() -> Any:
+    """A deadline that has come is not taken off."""
+
+    def pop_due(self: Timers[Any], now: float) -> list[Any]:
+        return [name for _, _, name in self._heap if self._due.get(name, (now + 1,))[0] <= now]
+
+    return mock.patch.object(Timers, "pop_due", pop_due)
+
+
+# -- clients ------------------------------------------------------------------------------
+
+
+@mutant
+def cursor_off_by_one() -> Any:
+    """A client that comes back begins one event too late."""
+    parse = Journal.parse
+    return mock.patch.object(
+        Journal, "parse", lambda self, text: min(parse(self, text) + 1, self.newest())
+    )
+
+
+@mutant
+def events_of_a_failed_turn_are_not_told_again() -> Any:
+    """A client's cursor moves on although nothing was sent."""
+    restart = Clients.restart
+
+    def restarted(self: Clients, error: Any) -> None:
+        for client in self.all.values():
+            client.released = client.upto
+        restart(self, error)
+
+    return mock.patch.object(Clients, "restart", restarted)
+
+
+# -- files --------------------------------------------------------------------------------
+
+
+@contextmanager
+def _no_sync() -> Iterator[None]:
+    def finished(self: Incoming, moving: Any, event: Any) -> None:
+        self._rows.update(moving.row, bytes_done=event.size, digest=event.digest)
+        self._finishing.add(moving.row)
+        self._synced(moving, Done())
+
+    patches = (
+        mock.patch.object(Incoming, "lane_finished", finished),
+        mock.patch.object(Tasks, "_sync_file", lambda *_: None),
+    )
+    with patches[0], patches[1]:
+        yield
+
+
+@mutant
+def no_file_sync() -> Any:
+    """A file gets its name before its data is on the disk."""
+    return _no_sync()
+
+
+@mutant
+def no_folder_sync() -> Any:
+    """A file's name is not on the disk when its sender is told."""
+    return mock.patch.object(Disk, "sync_folder", lambda *_: None)
+
+
+@mutant
+def rename_before_verify() -> Any:
+    """A file gets its name as soon as its lane is open."""
+    opened = Transfers.lane_opened
+
+    def lane_opened(self: Transfers, moving: Any) -> None:
+        opened(self, moving)
+        row = self._rows.get(moving.row)
+        if not moving.outgoing and row is not None and not row.ended:
+            _incoming[-1]._choose(row, 0, part_inode=moving.inode)
+
+    start = Incoming.start
+    _incoming: list[Incoming] = []
+
+    def started(self: Incoming) -> None:
+        _incoming.append(self)
+        start(self)
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with (
+            mock.patch.object(Transfers, "lane_opened", lane_opened),
+            mock.patch.object(Incoming, "start", started),
+        ):
+            yield
+
+    return both()
+
+
+@mutant
+def nothing_is_finished_after_a_start() -> Any:
+    """What was being put in place when the daemon ended is forgotten."""
+    return mock.patch.object(Incoming, "start", lambda *_: None)
+
+
+@mutant
+def a_broken_lane_is_not_told() -> Any:
+    """The sender waits for ever for the result of what did not arrive."""
+    return mock.patch.object(Outgoing, "_sent_in_vain", lambda *_: None)
+
+
+@mutant
+def a_name_that_is_taken_fails() -> Any:
+    """A failed rename is told as done."""
+    published = Incoming._published
+
+    def told(self: Incoming, transfer: int, *rest: Any) -> None:
+        published(self, transfer, *rest[:-1], Done())
+
+    return mock.patch.object(Incoming, "_published", told)
