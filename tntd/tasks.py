@@ -104,5 +104,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="is"):
     text: str
 
 
+# Failures that say nothing of the file: the same may go well a little later.
+PASSING = frozenset({"EMFILE", "ENFILE"})
+
 AnyTask = Inspect | OpenSource | OpenPart | SyncPart | Publish | DiscardPart | Resolve
 Answer = Inspected | Done | Resolved | Failed

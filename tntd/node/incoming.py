@@ -22,6 +22,7 @@ from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
 from tntd.tasks import (
+    PASSING,
     Answer,
     DiscardPart,
     Done,
@@ -237,6 +238,9 @@ class Incoming:
         if row is None or self._transfers.moving.get(moving.row) is not moving:
             self._core.emit(CloseHandle(moving.handle))
             return
+        if isinstance(answer, Failed) and answer.code in PASSING:
+            self._try_again(moving, row, "busy", answer.text)
+            return
         if not isinstance(answer, Inspected):
             text = answer.text if isinstance(answer, Failed) else "cannot be written"
             if isinstance(answer, Failed) and answer.code == "ENOSPC":
@@ -262,11 +266,20 @@ class Incoming:
         if event.code == "storage" or self._strikes.get(row.row, 0) >= STRIKES_MAX:
             self._fail(row, event.text)
             return
+        # The sender may have written its last byte, and then it knows nothing of this.
+        self._answer(moving, row, "broken")
+
+    def _answer(self, moving: Moving, row: TransferRow, code: str) -> None:
         route = self._core.routes.get(row.contact)
         if route is not None and route.open:
-            # The sender may have written its last byte, and then it knows nothing of this.
-            answer = LaneAnswer(ticket=moving.ticket, transfer=row.id, code="broken")
+            answer = LaneAnswer(ticket=moving.ticket, transfer=row.id, code=code)
             self._core.send(route.link, answer)
+
+    def _try_again(self, moving: Moving, row: TransferRow, code: str, text: str) -> None:
+        """Not now, for a reason that will pass: the sender offers another lane."""
+        self._core.log("warning", f"{show_path(row.name)[0]} has to wait: {text}")
+        self._transfers.fall_back(moving)
+        self._answer(moving, row, code)
 
     # -- from the last byte to its place -------------------------------------------------
 
@@ -278,6 +291,11 @@ class Incoming:
 
     def _synced(self, moving: Moving, answer: Answer) -> None:
         row = self._rows.get(moving.row)
+        passing = isinstance(answer, Failed) and answer.code in PASSING
+        if row is not None and not row.ended and isinstance(answer, Failed) and passing:
+            self._finishing.discard(row.row)
+            self._try_again(moving, row, "broken", answer.text)
+            return
         self._transfers.drop(moving)
         if row is None or row.ended:
             return

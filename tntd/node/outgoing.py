@@ -21,7 +21,7 @@ from tntd.node.mail import Mail
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
-from tntd.tasks import Answer, Failed, Inspect, Inspected, OpenSource
+from tntd.tasks import PASSING, Answer, Failed, Inspect, Inspected, OpenSource
 from tntd.wire.frames import (
     KIND_NUMBERS,
     Body,
@@ -262,6 +262,11 @@ class Outgoing:
         row, route = self._rows.get(moving.row), self._core.routes.get(moving.contact)
         if row is None or self._transfers.moving.get(moving.row) is not moving or route is None:
             self._core.emit(CloseHandle(moving.handle))  # given up while it was being opened
+            return
+        if isinstance(answer, Failed) and answer.code in PASSING:
+            self._core.log("warning", f"{show_path(row.name)[0]} has to wait: {answer.text}")
+            self._transfers.fall_back(moving)
+            self._again(row.row)
             return
         if not isinstance(answer, Inspected):
             text = answer.text if isinstance(answer, Failed) else "cannot be read"

@@ -18,7 +18,7 @@ from tntd.events import Answered
 from tntd.shell import child_wire
 from tntd.shell.child_process import ChildProcess, Job, OnAnswer
 from tntd.shell.child_wire import Warm
-from tntd.shell.files import Files, OpenFile
+from tntd.shell.files import Files, OpenFile, failure
 from tntd.shell.loop import Loop
 from tntd.tasks import Answer, AnyTask, Failed, OpenPart, OpenSource, Resolve, SyncPart
 
@@ -60,6 +60,8 @@ class Children:
         """Have a task of the node done: Answered follows."""
 
         def answered(answer: Answer, opened: int | None, in_memory: bool) -> None:
+            if opened is None and child_wire.gives_file(request, answer):
+                answer = Failed("EMFILE", "too many files are open")  # lost on its way to us
             if opened is not None:
                 assert isinstance(request, OpenSource | OpenPart)
                 self._files.put(request.handle, OpenFile(opened, in_memory))
@@ -92,7 +94,12 @@ class Children:
             _do_in_place(task, file.descriptor, on_answer)
         else:
             # A copy of the descriptor, the same open file: it outlives a close meanwhile.
-            self._disk.submit(Job(task, on_answer, os.dup(file.descriptor)))
+            try:
+                copy = os.dup(file.descriptor)
+            except OSError as error:
+                on_answer(failure(error), None, False)
+                return
+            self._disk.submit(Job(task, on_answer, copy))
 
 
 def _do_in_place(task: AnyTask | Warm, descriptor: int | None, on_answer: OnAnswer) -> None:

@@ -15,7 +15,7 @@ from tntd.effects import OpenLane
 from tntd.machines.records import Arrival, Chunk, ChunkKind, Record, RecordType
 from tntd.shell.files import OpenFile, words, write_at
 from tntd.shell.lane_shared import LaneTrouble, Shared
-from tntd.tasks import Answer, Failed
+from tntd.tasks import PASSING, Answer, Failed
 
 
 class Incoming:
@@ -93,7 +93,8 @@ class Incoming:
         if self._closed:
             return
         if isinstance(answer, Failed):
-            self._trouble(LaneTrouble("storage", answer.text))
+            code = "cut" if answer.code in PASSING else "storage"
+            self._trouble(LaneTrouble(code, answer.text))
             return
         self._unsynced -= count
         self._shared.budget.remove(count)
