@@ -49,6 +49,7 @@ class Incoming:
         self._finishing: set[int] = set()  # whole and checked; being synced or put in place
         self._strikes: dict[int, int] = {}
         mail.arrived[Offer] = self._offer_arrived
+        mail.doubted.append(self._decide_again)
 
     def reset(self) -> None:
         """Forget all that is not in the store."""
@@ -71,7 +72,9 @@ class Incoming:
 
     def _offer_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Offer)
-        if self._rows.by_id(contact.row, body.transfer) is not None:
+        known = self._rows.by_id(contact.row, body.transfer)
+        if known is not None:
+            self._say_again(known)
             return
         reason = self._objection(contact, body)
         if reason:
@@ -92,6 +95,25 @@ class Incoming:
             created_at=self._core.now.wall_ms,
         )
         self._consider(row, anew=True)
+
+    def _say_again(self, row: TransferRow) -> None:
+        """They ask for what was answered: one of the two histories is an older copy."""
+        if row.outgoing or row.state == "offered":
+            return
+        word: Body = Decision(transfer=row.id, accepted=True)
+        if row.state == "done":
+            word = Result(transfer=row.id, digest=row.digest)
+        elif row.state == "declined":
+            word = Decision(transfer=row.id, accepted=False, reason="declined there")
+        elif row.ended:
+            word = Cancel(transfer=row.id, reason=row.error or "", failed=row.state == "failed")
+        self._mail.put(row.contact, word)
+
+    def _decide_again(self, contact: int) -> None:
+        """A history was lost or restored: they may not know that we wait for their files."""
+        for row in self._rows.live(contact):
+            if not row.outgoing and row.accepted and row.row not in self._finishing:
+                self._mail.put(contact, Decision(transfer=row.id, accepted=True))
 
     def _objection(self, contact: ContactRow, offer: Offer) -> str:
         """Why this offer cannot even be shown to our user, or nothing."""
@@ -203,8 +225,7 @@ class Incoming:
             answer = LaneAnswer(ticket=frame.ticket, transfer=frame.transfer, code=code)
             self._core.send(self._core.routes[contact.row].link, answer)
             if row is not None and row.state == "done":
-                # They do not know it (any more): theirs may be an older copy of the history.
-                self._mail.put(contact.row, Result(transfer=row.id, digest=row.digest))
+                self._say_again(row)  # theirs may be an older copy of the history
             return
         stale = self._transfers.moving.get(row.row)
         if stale is not None:

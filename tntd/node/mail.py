@@ -34,7 +34,8 @@ UNPROCESSABLE_AFTER = 2  # failures of our own code on one envelope
 class Mail:
     """All outboxes.  The node fills the tables `arrived` (what to do with a body that came),
     `delivered` and `under_way` (which ids of a kind were acknowledged, or are merely sent);
-    `forgotten` is called with a contact's row when they have lost what they had acknowledged."""
+    `doubted` is called with a contact's row when one of the two sides turns out to have lost
+    what it once knew: an older copy of its history was restored, or none, or it runs twice."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -43,7 +44,8 @@ class Mail:
         self.arrived: dict[type[Body], Arrived] = {}
         self.delivered: dict[int, Left] = {}
         self.under_way: dict[int, Left] = {}
-        self.forgotten: list[Callable[[int], None]] = []
+        self.doubted: list[Callable[[int], None]] = []
+        self._doubts: set[int] = set()
         self._dirty: set[int] = set()
         self._owed: dict[int, int] = {}  # link -> contact whose envelopes it brought
         self._failures: dict[bytes, int] = {}
@@ -51,6 +53,7 @@ class Mail:
     def reset(self) -> None:
         """Forget all that is not in the store (but what our code failed on)."""
         self._dirty.clear()
+        self._doubts.clear()
         self._owed.clear()
 
     def put(self, contact: int, body: Body, id: bytes | None = None) -> bytes:
@@ -90,9 +93,8 @@ class Mail:
             self._drop(row, trusted.received)
         if standing is Standing.RENEW:
             self.renew(row)
-        if forgot(ours, theirs):
-            for call in self.forgotten:
-                call(row.row)
+        if standing is Standing.RENEW or forgot(ours, theirs):
+            self._doubts.add(row.row)
         return standing is Standing.RENEW
 
     def _take_epoch(self, row: ContactRow, trusted: Trusted) -> None:
@@ -100,6 +102,7 @@ class Mail:
         if trusted.epoch != row.in_epoch:
             # A renewed outbox, or another copy of it: what was known of this one is known still.
             if row.in_epoch is not None:
+                self._doubts.add(row.row)
                 self._outbox.keep_epoch(row.row, row.in_epoch, row.in_upto, row.in_upto_id)
             known = self._outbox.kept_epoch(row.row, trusted.epoch)
             if known is not None:
@@ -210,6 +213,7 @@ class Mail:
 
     def _note_lost(self, row: ContactRow, count: int) -> None:
         core = self._core
+        self._doubts.add(row.row)
         text = (
             f"{count} earlier item{'s' if count != 1 else ''} from {row.name} did not reach this "
             "copy of the history (it was lost or restored from a backup)"
@@ -235,6 +239,11 @@ class Mail:
             if row is not None and row.in_epoch is not None:
                 self._core.send(link, Ack(epoch=row.in_epoch, number=row.in_upto))
         self._owed.clear()
+        for contact in sorted(self._doubts):
+            if self._contacts.get(contact) is not None:
+                for call in self.doubted:
+                    call(contact)
+        self._doubts.clear()
         for contact in sorted(self._dirty):
             route = self._core.routes.get(contact)
             if route is not None and route.open:

@@ -66,7 +66,7 @@ class Outgoing:
         mail.arrived[Decision] = self._decision_arrived
         mail.arrived[Result] = self._result_arrived
         mail.delivered[KIND_NUMBERS[Offer]] = self._offers_delivered
-        mail.forgotten.append(self._offer_again)
+        mail.doubted.append(self._offer_again)
 
     def reset(self) -> None:
         """Forget all that is not in the store."""
@@ -173,22 +173,28 @@ class Outgoing:
                 self._transfers.move(row, "offered")
 
     def _offer_again(self, contact: int) -> None:
-        """Their history was lost or restored from a backup: they may not know what we offered.
-        What they have accepted they are asked for again when its lane is offered."""
+        """A history was lost or restored: they may not know what we offered, or we not what they
+        said to it.  What they have accepted they are asked again when its lane is offered."""
         for row in self._rows.live(contact):
-            if row.outgoing and row.state == "offered":
+            if row.outgoing and not row.accepted:
                 self._mail.put(contact, _offer(row))
 
     def _decision_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Decision)
         row = self._rows.by_id(contact.row, body.transfer)
         if row is None or not row.outgoing or row.ended:
+            if body.accepted:
+                # Theirs or ours is an older copy of the history: nothing will come.
+                ended = "not known there any more" if row is None else f"{row.state} there already"
+                cancel = Cancel(transfer=body.transfer, reason=f"it is {ended}", failed=True)
+                self._mail.put(contact.row, cancel)
             return
         if not body.accepted:
             self._transfers.move(row, "declined", error=body.reason or "declined")
             return
-        self._transfers.move(row, "queued", accepted=1)
-        self.run(contact.row)
+        if not row.accepted:
+            self._transfers.move(row, "queued", accepted=1)
+            self.run(contact.row)
 
     def _result_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Result)
