@@ -128,3 +128,30 @@ def test_the_result_is_told_again_to_a_sender_with_an_older_history():
 
     world = scenario(act)
     assert states(world) == [["done"], ["done"]]
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["sender", "receiver"])
+def test_no_transfer_waits_for_ever_whose_history_went_back(side: int):
+    """From every state that either history may go back to."""
+    images: list[bytes] = []
+
+    def act(world: World) -> None:
+        ann, bob = friends(world)
+        machine = world.machines[side]
+        ann.send_files(ann.friends[0], 1, size=9000)
+        while states(world) != [["done"], ["done"]]:
+            world.heap.run(world.heap.now + 0.002)
+            image = machine.database.copy()
+            if not images or images[-1] != image:
+                images.append(image)
+            if bob.machine.settings.auto_accept_bytes_max < 9000:
+                bob.calm = True
+        world.heap.run(world.heap.now + 5.0)
+        if number >= 0:
+            world.replace_database(machine, images[number])
+
+    number = -1
+    scenario(act, idle=False)
+    for number in range(0, len(images), 1 + len(images) // 12):  # noqa: B007 - act reads it
+        images.clear()
+        scenario(act, idle=False)
