@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from tntd import __version__
 
 from .failures import UsageFailure
-from .verbs import VERBS, Argument, Kind, Option, Verb, Where, usage, verbs_of
+from .verbs import LONGEST, VERBS, Argument, Kind, Option, Verb, Where, usage, verbs_of
 
 
 def tnt_parser() -> argparse.ArgumentParser:
@@ -87,6 +87,8 @@ def _add_argument(parser: argparse.ArgumentParser, argument: Argument, where: Wh
         more["choices"] = argument.choices
     else:
         more["metavar"] = argument.name.upper().replace("NEW_NAME", "NAME")
+    if argument.kind in LONGEST:
+        more["type"] = _short_text(LONGEST[argument.kind])
     parser.add_argument(argument.name, help=argument.help, **more)
 
 
@@ -98,6 +100,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
         more["type"] = _number(*option.number)
         more["metavar"] = option.metavar
     elif option.metavar:
+        more["type"] = _short_text(option.longest)
         more["metavar"] = option.metavar
     else:
         more["action"] = "store_true"
@@ -110,6 +113,18 @@ def _number(least: int, most: int) -> Any:
         if not text.isdecimal() or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"a number from {least} to {most:,}, not {text!r}")
         return int(text)
+
+    return convert
+
+
+def _short_text(longest: int) -> Any:
+    def convert(text: str) -> str:
+        if not text:
+            raise argparse.ArgumentTypeError("it is empty")
+        if len(text) > longest:
+            count = f"{len(text):,} characters, and {longest} is the most"
+            raise argparse.ArgumentTypeError(f"it has {count}")
+        return text
 
     return convert
 

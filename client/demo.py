@@ -34,7 +34,7 @@ from tntd.limits import MIB
 
 from . import figures, render
 from .connection import Connection, Event
-from .failures import DONE, REFUSED, ClientFailure, Refused, TimedOut
+from .failures import DONE, REFUSED, ClientFailure, OutputLost, Refused, TimedOut
 from .terminal import Output
 
 PROGRAM: Final = "tnt demo"
@@ -316,6 +316,8 @@ def main(arguments: argparse.Namespace) -> int:
     demo = Demo(home, output, arguments.timeout or STEP_TIMEOUT_S)
     try:
         demo.play()
+    except OutputLost:
+        raise
     except (ClientFailure, CommandError) as error:
         output.show(
             [{"step": error.message, "ok": False}],

@@ -31,6 +31,10 @@ class Refused(ClientFailure):
     """What was asked cannot be done, and the client knows it without asking the daemon."""
 
 
+class OutputLost(ClientFailure):
+    """What is printed goes nowhere any more: standard output cannot be written."""
+
+
 class UsageFailure(ClientFailure):
     """The command line does not make sense."""
 

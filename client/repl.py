@@ -27,6 +27,7 @@ from prompt_toolkit.key_binding import ConditionalKeyBindings
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from tntd import __version__
+from tntd.control import streams
 from tntd.control.places import Endpoint
 from tntd.control.visible import visible
 from tntd.errors import CommandError
@@ -255,6 +256,7 @@ def choose(several: SeveralDaemons) -> Endpoint:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
+    streams.settle()
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description="Talk and pass files through a running daemon."
     )

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from typing import Any, Final, TextIO
 
 from tntd.control.schema import Transfer
+from tntd.control.streams import silence_output
 from tntd.control.visible import visible
 
 from . import figures, render
+from .failures import OutputLost
 from .render import ENDED, Line
 
 # Select Graphic Rendition parameters of each style; bold and dim are no colours.
@@ -119,8 +121,14 @@ class Output:
                 self._write(f"{render.transfer_bar(item)}\n")
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            raise  # whoever read has had enough
+        except OSError as error:
+            silence_output()
+            raise OutputLost(f"standard output cannot be written: {error.strerror}") from error
 
 
 def complain(program: str, message: str, hint: str = "") -> None:

@@ -8,12 +8,12 @@ is a generator (steps.py); here each of its steps blocks.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from tntd.control import streams
 from tntd.control.visible import visible
 from tntd.errors import CommandError
 
@@ -21,7 +21,7 @@ from . import steps
 from .arguments import tnt_parser
 from .connection import CALL_TIMEOUT_S, Connection
 from .discover import find_daemon, wanted_name
-from .failures import DONE, INTERRUPTED, REFUSED, ClientFailure, TimedOut
+from .failures import DONE, INTERRUPTED, REFUSED, ClientFailure, Refused, TimedOut
 from .terminal import Output, complain
 from .verbs import VERBS
 
@@ -71,7 +71,7 @@ class Runner:
             case steps.Ask(question):
                 return ask(question)
             case steps.ReadInput():
-                return sys.stdin.buffer.read()
+                return read_input()
             case steps.AwaitEnd():
                 return self._connection.wait_closed(self._left(STOP_TIMEOUT_S))
             case _:
@@ -86,6 +86,14 @@ class Runner:
             raise TimedOut(
                 f"no answer within the time given ({method}); try a longer one"
             ) from error
+
+
+def read_input() -> bytes:
+    """Standard input to its end.  Raises Refused."""
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise Refused(f"standard input cannot be read: {error.strerror}") from error
 
 
 def ask(question: str) -> bool | None:
@@ -114,6 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
+    streams.settle()
     arguments = tnt_parser().parse_args(argv)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -131,8 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads any more; keep the interpreter from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.silence_output()
         return _PIPE_CLOSED
     return DONE
 

@@ -32,6 +32,10 @@ class Kind(Enum):
     WORD = auto()
 
 
+LONGEST: Final = {Kind.CONTACT: 256, Kind.ADDRESS: 300, Kind.TRANSFER: 64, Kind.WORD: 64}
+"""Characters that the daemon takes for an argument of that kind."""
+
+
 class Where(Flag):
     """Which client has it."""
 
@@ -63,6 +67,7 @@ class Option:
     metavar: str = ""
     choices: tuple[str, ...] = ()
     number: tuple[int, int] | None = None
+    longest: int = 256  # characters, as the daemon takes them
     default: int | None = None
     where: Where = Where.BOTH
 
@@ -92,10 +97,10 @@ _WAIT_FILES = Option("wait", "wait until the other side has all of it", where=Wh
 _WATCH = Option("watch", "go on and show what changes", where=Where.TNT)
 _HISTORY = (
     Option("limit", "so many messages at most", "N", number=(1, LIST_LIMIT_MAX)),
-    Option("before", "only older ones than this message", "ID"),
+    Option("before", "only older ones than this message", "ID", longest=64),
     Option("search", "only those with all these words", "WORDS"),
 )
-_SINCE = Option("since", "first what came after this cursor", "CURSOR")
+_SINCE = Option("since", "first what came after this cursor", "CURSOR", longest=128)
 _LINES = Option("lines", "how many lines (default 20)", "N", number=(1, 100_000), default=20)
 _ACTION = Argument(
     "action",

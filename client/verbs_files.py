@@ -6,19 +6,21 @@ import os
 from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 
 from tntd.control.schema import Transfer, TransferList, TransferResult
 from tntd.control.visible import visible
+from tntd.limits import PATHS_MAX
 
 from . import render
 from .failures import Refused, TimedOut, UsageFailure
 from .steps import Bars, Call, NextEvent, Script, Show, ask_daemon
 from .verbs_talk import new_ref
 
+PATH_CHARS_MAX: Final = 4096  # as the daemon takes it
 _METHODS = {
     "get": "transfers.accept",
     "decline": "transfers.decline",
@@ -40,6 +42,8 @@ def given_path(text: str) -> str | dict[str, str]:
         whole = str(path.resolve() if bare else path.parent.resolve() / path.name)
     except (OSError, RuntimeError, ValueError) as error:
         raise Refused(f"{text} is no usable path: {error}") from error
+    if len(whole) > PATH_CHARS_MAX:
+        raise Refused(f"{text[:60]}... is no usable path: longer than {PATH_CHARS_MAX} characters")
     try:
         whole.encode()
     except UnicodeEncodeError:
@@ -60,6 +64,9 @@ def transfer(arguments: Namespace) -> Script[None]:
 
 
 def _send(arguments: Namespace, who: str, wait: bool) -> Script[None]:
+    if len(arguments.path) > PATHS_MAX:
+        count = f"{len(arguments.path):,} files are too many"
+        raise UsageFailure(f"{count}; send {PATHS_MAX:,} at most in one go")
     paths = [given_path(path) for path in arguments.path]
     if wait:
         yield Call("events.subscribe", {})

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from tntd import __version__, config, launch
-from tntd.control import names, places
+from tntd.control import names, places, streams
 from tntd.control.visible import visible
 from tntd.errors import CommandError, StartError
 from tntd.launch import Ready
@@ -34,6 +34,7 @@ running under that name.  TNT_HOME=FOLDER keeps all files of the program below o
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `tntd` with `arguments` (default: the command line's); the exit code."""
+    streams.settle()
     _settle_home()
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -133,7 +134,12 @@ def _in_background(options: argparse.Namespace) -> int:
     outcome = launch.start(_repeat(options))
     sys.stderr.write(outcome.errors)
     if outcome.ready is not None:
-        _print_ready(outcome.ready, options.json)
+        try:
+            _print_ready(outcome.ready, options.json)
+        except OSError as error:  # it is ready none the less, and the exit code says so
+            streams.silence_output()
+            text = f"{outcome.ready.name} is running, but that cannot be printed: {error.strerror}"
+            print(f"tntd: {text}", file=sys.stderr)
     return outcome.exit_code
 
 

@@ -442,3 +442,15 @@ def test_python_m_and_the_script_are_the_same(home: Path):
         pytest.skip("the package is not installed beside this Python")
     one, two = run([str(script), "--print-config"], home), run([*TNTD, "--print-config"], home)
     assert one.stdout == two.stdout != ""
+
+
+# -- where it prints ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full"])
+def test_ready_where_nothing_can_be_printed(home: Path, background: Any, streams: str):
+    done = run(["sh", "-c", f'"$@" {streams}', "sh", *TNTD, "--name", "alice"], home)
+    assert done.returncode == 0
+    assert background("--name", "alice").returncode == 3  # it runs
+    if "full" in streams:
+        assert "alice is running" in done.stderr and "No space" in done.stderr
