@@ -161,6 +161,10 @@ class Stop:
     """End the daemon, after all other effects have gone out (within a grace)."""
 
 
+# What lets go of something.  It promises nothing, and whoever has decided it may have forgotten
+# what it is about: so it is performed although its turn is undone.
+Release = CancelDial | CloseLink | CloseLane | CloseHandle | CloseClient
+
 Effect = (
     Dial
     | CancelDial

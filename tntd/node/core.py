@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tntd.control.visible import visible
-from tntd.effects import Ask, CloseHandle, Effect, Log, SendFrame
+from tntd.effects import Ask, CloseHandle, Effect, Log, Release, SendFrame
 from tntd.events import Now
 from tntd.machines.identity import Identity
 from tntd.machines.outbox import Window
@@ -93,6 +93,10 @@ class Core:
     def emit(self, effect: Effect) -> None:
         """Have an effect performed after the commit of this turn."""
         self.effects.append(effect)
+
+    def keep_releases(self) -> None:
+        """What was emitted is undone, but for letting go of what is forgotten by now."""
+        self.effects = [effect for effect in self.effects if isinstance(effect, Release)]
 
     def log(self, level: str, text: str) -> None:
         """A line for the log, made safe to show."""

@@ -126,7 +126,7 @@ class Node:
         """Our own code failed on an event, which was rolled back: end what it came from, or,
         where that is nobody's, start over from the store."""
         self._core.now = now
-        self._core.effects = []
+        self._core.keep_releases()
         match event:
             case FrameArrived():
                 self._note_envelope(event)
@@ -141,7 +141,7 @@ class Node:
         """Start over from the store, keeping the clients: a commit failed, or our code did."""
         core = self._core
         core.now = now
-        core.effects = []
+        core.keep_releases()
         self._links.close_all("storage")
         self._links.reset()
         self._transfers.reset()

@@ -5,7 +5,8 @@ What holds always:
   commit, so nothing is ever acknowledged that a power cut could take back.
 - An event that hits a bug of ours is undone by its savepoint, told to `node.fault` in a new one,
   and the others of the turn stand.  A transaction that fails releases nothing: the node is built
-  anew from the store, and what it does then (closing links) is all that leaves.
+  anew from the store, and what it does then is all that leaves, with what let go of something:
+  the node that is undone has forgotten it.
 - The loop sleeps until the nearest deadline of node, timers and store; there is no tick.
 - The order of a turn's events is: a clock jump, what happened, the deadline.  So an answer
   that came in time is seen before the time-out that it was for.
@@ -19,7 +20,7 @@ from functools import partial
 from typing import Protocol
 
 from tntd import limits
-from tntd.effects import Effect, Stop
+from tntd.effects import Effect, Release, Stop
 from tntd.events import ClientClosed, ClockJumped, Event, Now, Started, StopRequested, TimeCame
 from tntd.shell.clock import Clock, JumpWatch
 from tntd.shell.loop import Loop
@@ -133,10 +134,11 @@ class Driver:
                 effects += self._node.finish_turn(now)
         except StoreFailed as error:
             logger.error("the store failed, so this turn is undone: %s", error)
-            return self._restart(events, heard, str(error), now)
+            return _releases(effects) + self._restart(events, heard, str(error), now)
         except Exception as error:
             logger.exception("a turn failed, and is undone")
-            return self._restart(events, heard, f"internal error: {type(error).__name__}", now)
+            reason = f"internal error: {type(error).__name__}"
+            return _releases(effects) + self._restart(events, heard, reason, now)
         self._committed_at = now.boot
         return effects
 
@@ -198,3 +200,8 @@ class Driver:
             self._loop.collect(end)
             if any(isinstance(event, StopRequested) for event in self._loop.take_events()):
                 return
+
+
+def _releases(effects: list[Effect]) -> list[Effect]:
+    """What is performed of a turn that is undone."""
+    return [effect for effect in effects if isinstance(effect, Release)]
