@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -80,6 +81,7 @@ def _may_be_key(key: bytes) -> bool:
     return y < _FIELD and y not in _SMALL_ORDER_Y
 
 
+@lru_cache(1024)  # Python's base32 is slow, and few keys are shown often
 def key_to_id(key: bytes) -> str:
     """A public key as people see it: lower-case base32 in groups of five."""
     text = base64.b32encode(key).decode().rstrip("=").lower()

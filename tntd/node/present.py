@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import cast
 
 from tntd.control import schema
@@ -27,9 +28,10 @@ def timestamp(ms: int) -> str:
         moment = datetime.fromtimestamp(ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         moment = datetime.fromtimestamp(0, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+@lru_cache(4096)  # Python's base32 is slow, and an id is shown several times
 def item_id(id: bytes) -> str:
     """A message's or transfer's id: 26 characters of lower-case base32."""
     return base64.b32encode(id).decode().rstrip("=").lower()
