@@ -61,7 +61,8 @@ class Clients:
         self._transfers = transfers
         self.all: dict[int, Client] = {}
         self.handlers: dict[str, Handler] = {}
-        self._asked: list[tuple[int, RequestId]] = []  # in this turn, not yet committed
+        # Asked or answered in this turn, which is not yet committed.
+        self._asked: list[tuple[int, RequestId]] = []
         self._pending: dict[tuple[int, RequestId], None] = {}
 
     def count(self) -> int:
@@ -146,6 +147,7 @@ class Clients:
 
         def reply(outcome: object) -> None:
             self._pending.pop(key, None)
+            self._asked.append(key)  # it has its answer when this turn is committed
             self._reply(number, request, outcome)
 
         self._pending[key] = None
