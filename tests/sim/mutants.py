@@ -27,6 +27,7 @@ from tntd.node.mail import Mail
 from tntd.node.outgoing import Outgoing
 from tntd.node.pairs import Pairs
 from tntd.node.transfers import Transfers
+from tntd.shell import driver
 from tntd.shell.driver import Driver
 from tntd.store import Store
 from tntd.store.database import Database
@@ -211,6 +212,12 @@ def a_timer_that_stays_due() -> Any:
         return [name for _, _, name in self._heap if self._due.get(name, (now + 1,))[0] <= now]
 
     return mock.patch.object(Timers, "pop_due", pop_due)
+
+
+@mutant
+def an_undone_turn_lets_go_of_nothing() -> Any:
+    """A link that was given up in a turn whose commit failed stays open for ever."""
+    return mock.patch.object(driver, "_releases", lambda _: [])
 
 
 # -- clients ------------------------------------------------------------------------------

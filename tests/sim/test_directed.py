@@ -130,6 +130,33 @@ def test_the_result_is_told_again_to_a_sender_with_an_older_history():
     assert states(world) == [["done"], ["done"]]
 
 
+def test_a_request_is_answered_although_the_turn_of_its_answer_is_undone():
+    def act(world: World) -> None:
+        ann, _ = friends(world)
+        ann.send_files(ann.friends[0], 1, size=9000)
+        world.heap.run(world.heap.now + 0.001)  # asked and committed; the disk has not answered
+        ann.machine.database.failing = True
+        world.heap.run(world.heap.now + 1.0)
+        ann.machine.database.failing = False
+        world.heap.run(world.heap.now + 10.0)
+        assert not ann.wants
+
+    scenario(act, faults=Faults(disk_s=0.1, turn_s=0.0))
+
+
+def test_what_an_undone_turn_let_go_of_is_let_go_of():
+    """The link is given up for its silence just when nothing can be committed."""
+
+    def act(world: World) -> None:
+        ann, _ = friends(world)
+        world.network.silence("bob", "ann", 120.0)
+        world.heap.run(world.heap.now + 20.0)
+        ann.machine.database.failing = True
+        world.heap.run(world.heap.now + 60.0)
+
+    scenario(act)
+
+
 @pytest.mark.parametrize("side", [0, 1], ids=["sender", "receiver"])
 def test_no_transfer_waits_for_ever_whose_history_went_back(side: int):
     """From every state that either history may go back to."""

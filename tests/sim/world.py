@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -235,6 +236,8 @@ def simulate(
             (act or World.run)(world)
         except Violation as violation:
             problem = str(violation)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the seed has found it
+            problem = "".join(traceback.format_exception(error)[-4:])
     return Outcome(
         seed=seed,
         digest=world.heap.trace.digest(),
