@@ -113,6 +113,8 @@ class Siege:
             self.alice.rpc("transfers.cancel", transfer=id)
         else:
             print("(the file was too small: it was done before the measurement)")
+        # To remove a part of many GiB keeps a disk's journal busy; that is not to be measured here.
+        wait_for(lambda: not list(self.bob.downloads.glob(".tnt-part/*")), what="the part is gone")
 
     def _state(self, id: str) -> str:
         listed = self.alice.rpc("transfers.list", limit=10)["transfers"]
