@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=150.0, help="strangers a second")
     parser.add_argument("--seconds", type=float, default=15.0, help="of the phases without them")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # what was started is ended
     home = Path(tempfile.mkdtemp(prefix="tnt-abuse-"))
     config = home / "config.toml"
     config.write_text("reserve_bytes = 0\nauto_accept_bytes_max = 1000000000000\n")

@@ -219,6 +219,8 @@ class Result:
     file_bytes: int = 0
     sent_again: int = 0  # files that failed after three damaged tries, as documented
     attached: int = 0
+    links: int = 0  # that came up, as both sides count them
+    lanes: int = 0  # that broke under a file
     memory: dict[str, str] = field(default_factory=dict)
     descriptors: dict[str, str] = field(default_factory=dict)
 
@@ -228,7 +230,8 @@ class Result:
         lines = [
             f"seed {plan.seed}: {self.messages} messages, {self.files} files "
             f"({self.file_bytes // MIB} MiB) through {sum(self.faults.values())} faults "
-            f"in {self.seconds:.0f} s; clients attached {self.attached} times; "
+            f"in {self.seconds:.0f} s; {self.links // 2} links, {self.lanes} broken lanes, "
+            f"clients attached {self.attached} times; "
             f"{self.sent_again} files sent again after three damaged tries",
             *(f"  {count:4d}  {name}" for name, count in sorted(self.faults.items())),
             *(f"  memory of {name}: {text}" for name, text in self.memory.items()),
@@ -543,9 +546,12 @@ class Soak:
             )
             assert side.highest_rss - memory[side] < GROWTH_BYTES_MAX
             assert side.daemon.sigterm() == 0
-        assert "Traceback" not in self.logs()
+        logs = self.logs()
+        assert "Traceback" not in logs
+        self.result.links = logs.count(" is online")
+        self.result.lanes = logs.count("INFO lane of ")
         if self.plan.patient:
-            assert "no answer, closed" in self.logs(), "the keep-alive was seen at work"
+            assert "no answer, closed" in logs, "the keep-alive was seen at work"
 
 
 def _digest(path: Path) -> str:
@@ -560,6 +566,7 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=int, default=count)
     parser.add_argument("--patient", action="store_true", help="also faults of 50 s")
     plan = Plan(**vars(parser.parse_args()))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # what was started is ended
     home = Path(tempfile.mkdtemp(prefix="tnt-soak-"))
     soak = Soak(home, plan, lambda text: print(text, flush=True))
     try:
