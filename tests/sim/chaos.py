@@ -132,7 +132,10 @@ class Chaos:
         def turn(failing: bool) -> None:
             machine.database.failing = failing
 
-        self._until(turn)
+        if self._rng.random() < 0.7:
+            machine.database.fail_in = self._rng.randrange(12)
+        else:
+            self._until(turn)
 
     def _child_death(self, machine: Machine) -> None:
         if machine.process is not None:

@@ -21,6 +21,7 @@ class SimDatabase:
     def __init__(self, on_commit: Callable[[str], None]) -> None:
         self._on_commit = on_commit
         self.failing = False
+        self.fail_in: int | None = None  # so many commits later one fails
         self.store: Store
         self._open(None)
 
@@ -63,7 +64,10 @@ class SimDatabase:
 
         def guarded_commit() -> None:
             self._on_commit("before commit")
-            if self.failing:
+            if self.fail_in is not None:
+                self.fail_in -= 1
+            if self.failing or (self.fail_in is not None and self.fail_in < 0):
+                self.fail_in = None
                 raise StoreFailed("disk I/O error")
             commit()
             self._on_commit("after commit")

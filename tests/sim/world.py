@@ -134,7 +134,7 @@ class World:
         for machine in self.machines:
             machine.fuse = None
             machine.disk.full, machine.disk.error_chance = False, 0.0
-            machine.database.failing = False
+            machine.database.failing, machine.database.fail_in = False, None
             machine.database.set_full(False)
             if machine.process is None:
                 machine.start()
