@@ -139,7 +139,9 @@ class Links:
         """The connection of a link is gone."""
         link = self.all.get(number)
         if link is not None:
-            self._core.log("info", f"{self._title(link)}: {reason}")
+            # Of strangers there can be crowds; the shell sums up those that it cuts.
+            level = "info" if link.contact else "debug"
+            self._core.log(level, f"{self._title(link)}: {reason}")
             self._drop(link, reason)
 
     def pulse(self, number: int) -> None:
