@@ -11,6 +11,7 @@ No failure of the reserve itself is an error: without it we are as well off as a
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Reserve:
             try:
                 self.held = self._allocate()
             except OSError:
-                self.held = False
+                self.give_up()  # a part of it would help nobody
         return self.held
 
     def give_up(self) -> None:
@@ -73,4 +74,5 @@ def _write_over(descriptor: int) -> None:
         os.posix_fallocate(descriptor, 0, limits.RESERVE_BYTES)
         return
     for _ in range(limits.RESERVE_BYTES // limits.MIB):
-        os.write(descriptor, bytes(limits.MIB))
+        if os.write(descriptor, bytes(limits.MIB)) < limits.MIB:
+            raise OSError(errno.ENOSPC, "")
