@@ -203,6 +203,11 @@ def transfer_peer(transfer: Transfer) -> str:
     return f"{'to' if transfer.direction == 'out' else 'from'} {visible(transfer.contact)}"
 
 
+def queued(transfer: Transfer) -> Line:
+    """What a send led to."""
+    return note(f"{transfer_what(transfer)} is queued for {visible(transfer.contact)}")
+
+
 def transfer_news(transfer: Transfer, slash: str = "") -> Line | None:
     """The line that a new state of a transfer deserves, None for one that needs none."""
     what, peer = transfer_what(transfer), transfer_peer(transfer)

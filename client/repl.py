@@ -46,8 +46,9 @@ from .repl_memory import PlaceKeeper, open_history
 from .repl_model import Model
 from .repl_outgoing import Outgoing
 from .repl_screen import STYLE, Screen
+from .repl_texts import Texts
 from .terminal import complain
-from .verbs_talk import checked_text
+from .verbs_talk import is_too_long, whole_text
 
 MENU_LINES: Final = 6
 REDRAW_INTERVAL_S: Final = 0.05  # a file tells of its progress ten times a second
@@ -63,7 +64,8 @@ class Repl:
         screen = Screen()
         today = datetime.now().astimezone().strftime("%Y-%m-%d")
         keeper = PlaceKeeper(endpoint.name, lambda text: screen.show([render.trouble(text)]))
-        self._desk = Desk(model, Feed(model, today), screen, keeper, self._redraw)
+        texts = Texts(endpoint.name)
+        self._desk = Desk(model, Feed(model, today), screen, keeper, texts, self._redraw)
         self._link = Link(self._desk, endpoint)
         self._outgoing = Outgoing(self._desk, self._link)
         self._commands = Commands(self._desk, self._link, self)
@@ -198,14 +200,20 @@ class Repl:
         try:
             if contact is None:
                 raise Refused("there is nobody to talk to yet; dial somebody: /connect ADDRESS")
-            text = checked_text(text, contact.name, "/")
+            text = whole_text(text)
         except Refused as error:
             self._desk.screen.show([render.trouble(error.message)])
             return
-        self._outgoing.put(contact.id, contact.name, text)
+        if is_too_long(text):
+            self._commands.send_as_file(contact.id, text)
+        else:
+            self._outgoing.put(contact.id, contact.name, text)
 
     async def _end(self) -> None:
         self._desk.keeper.save()  # now, for printing may not work any more
+        self._wave_away()
+        if self._link.attached.is_set():
+            await self._commands.finish(FLUSH_TIMEOUT_S)
         unsent = await self._outgoing.flush(FLUSH_TIMEOUT_S if self._link.attached.is_set() else 0)
         show = self._desk.screen.show
         show([render.trouble(f"not handed over, and lost: {text}") for text in unsent])

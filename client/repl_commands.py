@@ -22,6 +22,7 @@ from .render import Line
 from .repl_desk import Desk
 from .repl_lines import AS_TEXT_HINT, Run
 from .repl_link import Link
+from .verbs_talk import send_as_file
 
 LOOK_BACK_MIN: Final = 3  # messages shown on /to
 LOOK_BACK_MAX: Final = 200
@@ -51,6 +52,7 @@ class Commands:
         self._link = link
         self._prompt = prompt
         self._tasks: set[asyncio.Task[None]] = set()
+        self._dialling: set[asyncio.Task[None]] = set()
         self._latest: asyncio.Task[None] | None = None
 
     def start(self, action: Run, echo: Line) -> None:
@@ -62,24 +64,45 @@ class Commands:
             assert action.verb.run is not None
             script = action.verb.run(arguments)
             step = next(script)
-            if isinstance(step, _LOCAL):
-                self._desk.screen.show([echo])
-            while isinstance(step, _LOCAL):
-                self._do(step)
-                step = next(script)
-        except StopIteration:
-            return
         except (ClientFailure, CommandError) as error:
             self._desk.screen.show([echo])
             self._tell(error, hint)
             return
-        label = " ".join([action.verb.name, *action.words])
+        if isinstance(step, _LOCAL):
+            self._desk.screen.show([echo])
+            try:
+                while isinstance(step, _LOCAL):
+                    self._do(step)
+                    step = next(script)
+            except StopIteration:
+                return
+            except (ClientFailure, CommandError) as error:
+                self._tell(error, hint)
+                return
+            echo = []
+        label = " ".join([action.verb.name, *(word[:40] for word in action.words)])
         work = self._await(script, step, label, hint)
         if action.verb.name in _LONG:
             self._desk.screen.show([echo])
-            self._go(work)
+            task = self._go(work)
+            if action.verb.name == "connect":
+                self._dialling.add(task)
+                task.add_done_callback(self._dialling.discard)
         else:
             self._latest = self._go(self._in_turn(self._latest, echo, work))
+
+    def send_as_file(self, who: str, text: str) -> None:
+        """Ask whether a text that is too long shall go as a file."""
+        script = send_as_file(who, text)
+        work = self._await(script, next(script), "send", "")
+        self._latest = self._go(self._in_turn(self._latest, [], work))
+
+    async def finish(self, timeout: float) -> None:
+        """Let what is under way come to its end, `timeout` seconds at most; but a connect may
+        take long, and says itself when it is done."""
+        tasks = self._tasks - self._dialling
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
 
     async def _in_turn(
         self, before: asyncio.Task[None] | None, echo: Line, work: Awaitable[None]
@@ -129,6 +152,8 @@ class Commands:
         match step:
             case steps.Show(_, lines):
                 self._desk.screen.show(lines)
+            case steps.DropText(path):
+                self._desk.texts.drop(path)
             case steps.Help(verb):
                 self._desk.screen.show(repl_help.lines(verb))
             case steps.Switch(contact, gentle):
@@ -144,6 +169,8 @@ class Commands:
                 return await self._call(method, params)
             case steps.Ask(question):
                 return await self._prompt.ask(question)
+            case steps.KeepText(text):
+                return self._desk.texts.keep(text)
             case steps.AwaitEnd():
                 return await self._link.wait_end(STOP_TIMEOUT_S)
             case steps.ReadInput():

@@ -1,4 +1,4 @@
-"""What the parts of the REPL share: the model, the feed, the screen, the place of the user."""
+"""What the parts of the REPL share: model, feed, screen, the place of the user, long texts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from .repl_feed import Feed
 from .repl_memory import PlaceKeeper
 from .repl_model import Model
 from .repl_screen import Screen
+from .repl_texts import Texts
 
 
 @dataclass(slots=True)
@@ -19,6 +20,7 @@ class Desk:
     feed: Feed
     screen: Screen
     keeper: PlaceKeeper
+    texts: Texts
     redraw: Callable[[], None]
 
     def choose_conversation(self) -> None:

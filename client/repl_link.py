@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from tntd.control.places import Endpoint
-from tntd.control.schema import ContactList, TransferList
+from tntd.control.schema import ContactList, Transfer, TransferList
 from tntd.errors import Code, CommandError
 
 from . import render
@@ -174,6 +174,7 @@ class Link:
         for event in late:
             self._follow(event)
         self.mark_read()
+        self._chore("tidy", self._tidy())
         self._desk.redraw()
 
     # -- following --------------------------------------------------------------------
@@ -193,6 +194,8 @@ class Link:
         desk.choose_conversation()
         if str(event.get("type")).startswith("message."):
             self.refresh()
+        if event.get("type") == "transfer.state":
+            desk.texts.ended(msgspec.convert(event["transfer"], Transfer))
         self.mark_read()
         desk.redraw()
 
@@ -213,6 +216,10 @@ class Link:
             work.close()  # the one under way has not looked yet
             return
         self._chores[name] = asyncio.create_task(work)
+
+    async def _tidy(self) -> None:
+        with suppress(ClientFailure, CommandError):
+            await self._desk.texts.tidy(self.call)
 
     async def _refresh(self) -> None:
         await asyncio.sleep(REFRESH_DELAY_S)

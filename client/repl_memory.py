@@ -45,7 +45,8 @@ def folder(name: str) -> Path:
     return data_dir(name) / "client"
 
 
-def _make_folder(name: str) -> Path:
+def make_folder(name: str) -> Path:
+    """The client's folder of a profile, made where it is missing.  Raises OSError."""
     data_dir(name).parent.mkdir(parents=True, exist_ok=True)
     for path in (data_dir(name), folder(name)):
         path.mkdir(mode=0o700, exist_ok=True)
@@ -62,7 +63,7 @@ def load_place(name: str) -> Place:
 
 def save_place(name: str, place: Place) -> None:
     """Keep it, in one step.  Raises OSError."""
-    target = _make_folder(name) / "place.json"
+    target = make_folder(name) / "place.json"
     fresh = target.with_name(f"place.{os.getpid()}.{secrets.token_hex(4)}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -86,7 +87,7 @@ class _LineHistory(FileHistory):
 def open_history(name: str) -> History:
     """The typed lines of the profile `name`, in memory only where there is no disk for them."""
     try:
-        path = _make_folder(name) / "history"
+        path = make_folder(name) / "history"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         if path.stat().st_size > HISTORY_BYTES_MAX:
             _halve(path)

@@ -20,7 +20,7 @@ from . import render
 from .failures import ClientFailure
 from .repl_desk import Desk
 from .repl_link import Link
-from .verbs_talk import new_ref
+from .steps import new_ref
 
 
 @dataclass(slots=True)

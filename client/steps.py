@@ -7,15 +7,22 @@ test can run it by hand.  What holds always: a command does no input or output i
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
 from tntd.control.schema import METHODS, Contact, Transfer
 
+from .failures import Refused
 from .render import Line
+
+PATH_CHARS_MAX: Final = 4096  # as the daemon takes it
 
 _T = TypeVar("_T")
 
@@ -61,6 +68,20 @@ class ReadInput:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepText:
+    """Keep a text as a private file until its transfer has ended (REPL).  -> its path"""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropText:
+    """Remove such a file: it does not become a transfer."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Switch:
     """Make somebody the current conversation; if `gentle`, only where that surprises nobody.
     A text is a name or id, looked up among the contacts."""
@@ -86,8 +107,49 @@ class Leave:
     """End the client; the daemon goes on."""
 
 
-Step = Call | NextEvent | Show | Bars | Ask | ReadInput | Switch | AwaitEnd | Help | Leave
+Step = (
+    Call
+    | NextEvent
+    | Show
+    | Bars
+    | Ask
+    | ReadInput
+    | KeepText
+    | DropText
+    | Switch
+    | AwaitEnd
+    | Help
+    | Leave
+)
 Script = Generator[Step, Any, _T]
+
+
+def new_ref() -> str:
+    """A reference that makes a repeated send the same message or transfer."""
+    return secrets.token_hex(16)
+
+
+def given_path(text: str) -> str | dict[str, str]:
+    """A path as the daemon takes it: absolute, its last name kept even where it is a link.
+
+    A path that is not UTF-8 becomes `{path_bytes}`, percent-encoded.  Raises Refused for what is
+    no path.
+    """
+    if not text:
+        raise Refused("an empty path is no file; name one")
+    try:
+        path = Path(text).expanduser()
+        bare = path.name in ("", "..") or text.endswith("/.")
+        whole = str(path.resolve() if bare else path.parent.resolve() / path.name)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Refused(f"{text} is no usable path: {error}") from error
+    if len(whole) > PATH_CHARS_MAX:
+        raise Refused(f"{text[:60]}... is no usable path: longer than {PATH_CHARS_MAX} characters")
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        return {"path_bytes": quote(os.fsencode(whole))}
+    return whole
 
 
 def ask_daemon(method: str, params: dict[str, Any], kind: type[_T]) -> Script[tuple[Any, _T]]:

@@ -131,7 +131,7 @@ _ROWS: Final = (
     ),
     Verb(
         "verify",
-        "compare words with somebody, then mark them as verified",
+        "compare words, and mark somebody as verified",
         verbs_people.verify,
         (_who("whom", current=True),),
         (_YES,),
@@ -147,7 +147,7 @@ _ROWS: Final = (
         "msg",
         "send a message",
         verbs_talk.msg,
-        (_who("to whom"), Argument("text", Kind.TEXT, "the text; - reads standard input")),
+        (_who("to whom"), Argument("text", Kind.TEXT, "the text (in tnt - reads standard input)")),
         (_WAIT_SENT,),
     ),
     Verb(

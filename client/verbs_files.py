@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any
 
 import msgspec
 
 from tntd.control.schema import Transfer, TransferList, TransferResult
-from tntd.control.visible import visible
 from tntd.limits import PATHS_MAX
 
 from . import render
 from .failures import Refused, TimedOut, UsageFailure
-from .steps import Bars, Call, NextEvent, Script, Show, ask_daemon
-from .verbs_talk import new_ref
+from .steps import Bars, Call, NextEvent, Script, Show, ask_daemon, given_path, new_ref
 
-PATH_CHARS_MAX: Final = 4096  # as the daemon takes it
 _METHODS = {
     "get": "transfers.accept",
     "decline": "transfers.decline",
     "cancel": "transfers.cancel",
 }
-
-
-def given_path(text: str) -> str | dict[str, str]:
-    """A path as the daemon takes it: absolute, its last name kept even where it is a link.
-
-    A path that is not UTF-8 becomes `{path_bytes}`, percent-encoded.  Raises Refused for what is
-    no path.
-    """
-    if not text:
-        raise Refused("an empty path is no file; name one")
-    try:
-        path = Path(text).expanduser()
-        bare = path.name in ("", "..") or text.endswith("/.")
-        whole = str(path.resolve() if bare else path.parent.resolve() / path.name)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise Refused(f"{text} is no usable path: {error}") from error
-    if len(whole) > PATH_CHARS_MAX:
-        raise Refused(f"{text[:60]}... is no usable path: longer than {PATH_CHARS_MAX} characters")
-    try:
-        whole.encode()
-    except UnicodeEncodeError:
-        return {"path_bytes": quote(os.fsencode(whole))}
-    return whole
 
 
 def send(arguments: Namespace) -> Script[None]:
@@ -75,11 +46,7 @@ def _send(arguments: Namespace, who: str, wait: bool) -> Script[None]:
     if wait:
         yield from _follow(raw["transfers"], arguments)
         return
-    lines = [
-        render.note(f"{render.transfer_what(item)} is queued for {visible(item.contact)}")
-        for item in result.transfers
-    ]
-    yield Show(raw["transfers"], lines)
+    yield Show(raw["transfers"], [render.queued(item) for item in result.transfers])
 
 
 def _follow(raw: list[dict[str, Any]], arguments: Namespace) -> Script[None]:

@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 import re
-import secrets
 from argparse import Namespace
 from typing import Any
 
-from tntd.control.schema import MessageList, MessageResult
-from tntd.limits import LIST_LIMIT_DEFAULT, TEXT_BYTES_MAX
+from tntd.control.schema import MessageList, MessageResult, TransferList
+from tntd.errors import CommandError
+from tntd.limits import KIB, LIST_LIMIT_DEFAULT, TEXT_BYTES_MAX
 
 from . import render
 from .failures import Refused, TimedOut
-from .steps import Call, NextEvent, ReadInput, Script, Show, ask_daemon
+from .steps import (
+    Ask,
+    Call,
+    DropText,
+    KeepText,
+    NextEvent,
+    ReadInput,
+    Script,
+    Show,
+    ask_daemon,
+    given_path,
+    new_ref,
+)
 
 _RANK = {"queued": 0, "sent": 1, "delivered": 2, "read": 3}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def new_ref() -> str:
-    """A reference that makes a repeated send the same message."""
-    return secrets.token_hex(16)
+def whole_text(text: str) -> str:
+    """`text` as Unicode has it.  Raises Refused for what is empty."""
+    if not text:
+        raise Refused("an empty message is not sent; give it some text")
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def is_too_long(text: str) -> bool:
+    """Whether a message does not hold the text."""
+    return len(text.encode()) > TEXT_BYTES_MAX
 
 
 def checked_text(text: str, who: str, prefix: str) -> str:
     """`text` as it can be sent.  Raises Refused for what is empty or too long."""
-    text = _SURROGATES.sub("\ufffd", text)
+    text = whole_text(text)
     length = len(text.encode())
-    if not text:
-        raise Refused("an empty message is not sent; give it some text")
     if length > TEXT_BYTES_MAX:
         raise Refused(
             f"the message has {length:,} bytes, and {TEXT_BYTES_MAX:,} is the most; "
@@ -53,7 +70,11 @@ def _text(arguments: Namespace) -> Script[str]:
 
 def msg(arguments: Namespace) -> Script[None]:
     """Queue a message; with --wait, follow it until it is there."""
-    text = checked_text((yield from _text(arguments)), arguments.who, arguments.prefix)
+    text = yield from _text(arguments)
+    if arguments.prefix == "/" and is_too_long(whole_text(text)):
+        yield from send_as_file(arguments.who, whole_text(text))
+        return
+    text = checked_text(text, arguments.who, arguments.prefix)
     if arguments.wait:
         yield Call("events.subscribe", {})
     params = {"to": arguments.who, "text": text, "client_ref": new_ref()}
@@ -62,6 +83,23 @@ def msg(arguments: Namespace) -> Script[None]:
     if arguments.wait:
         shown = yield from _follow(shown, arguments.wait)
     yield Show([shown], [_sent_line(result.message.conversation, shown["state"])])
+
+
+def send_as_file(who: str, text: str) -> Script[None]:
+    """Ask whether a long text shall go as a file, and queue it (REPL)."""
+    size = -(-len(text.encode()) // KIB)
+    if not (yield Ask(f"This is {size} KiB, more than a message holds. Send it as a file?")):
+        yield Show([], [render.note("nothing was sent; the arrow up brings the text back")])
+        return
+    path: str = yield KeepText(text)
+    params = {"to": who, "paths": [given_path(path)], "client_ref": new_ref()}
+    try:
+        raw, result = yield from ask_daemon("transfers.send", params, TransferList)
+    except CommandError:
+        # Only then: where there was no answer, it may have been queued.
+        yield DropText(path)
+        raise
+    yield Show(raw["transfers"], [render.queued(item) for item in result.transfers])
 
 
 def _sent_line(who: str, state: str) -> render.Line:
