@@ -150,7 +150,7 @@ class Links:
             self._loop, self, Stream(self._loop, sock), self._tls.accept(), host=host, port=port
         )
         link.give_back = give_back
-        link.timer = self._loop.call_at(deadline, lambda: self.ended(link, "it stayed silent"))
+        link.timer = self._loop.call_at(deadline, lambda: self._silent(link))
         self._arriving.add(link)
         self._start(link)
 
@@ -231,6 +231,12 @@ class Links:
             link.start()
         except StreamEnded as error:
             self.ended(link, str(error))
+
+    def _silent(self, link: Link) -> None:
+        reason = "it stayed silent"
+        if link.number:
+            self._cuts.add(link.host, reason)  # the node has no line for each stranger that goes
+        self.ended(link, reason)
 
     def _dial_late(self, dial: int) -> None:
         reason = f"no answer within {limits.DIAL_TIMEOUT_S:.0f} s"
