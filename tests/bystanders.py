@@ -85,7 +85,7 @@ class Scene:
 
     # -- what is undisturbed -----------------------------------------------------------
 
-    def undisturbed(self, *, grown: int = 8 * MIB) -> None:
+    def undisturbed(self, *, grown: int = 20 * MIB) -> None:
         """Nobody has noticed anything; alice's memory has grown by at most `grown` bytes."""
         self.talk()
         log = "\n".join(self.log())

@@ -209,7 +209,7 @@ def test_maps_by_the_million_cost_no_memory(scene: Scene) -> None:
             assert mallory.peer.expect(Pong) == Pong(nonce=5)
         mallory.peer.send_body(NUMBERS[Trusted], b"\x81\xa9addresses" + many)
         assert mallory.told().code == "malformed"
-    scene.undisturbed(grown=3 * MIB)
+    scene.undisturbed(grown=4 * MIB)
 
 
 # -- who sends and does not read ----------------------------------------------------------
@@ -225,7 +225,7 @@ def test_who_asks_and_does_not_read_is_cut_before_it_costs_much(scene: Scene) ->
             peer.send_raw(pings)
     peer.close()
     scene.said("the other side does not take what is sent to it")
-    scene.undisturbed(grown=2 * MIB)
+    scene.undisturbed(grown=4 * MIB)
 
 
 # -- hellos -------------------------------------------------------------------------------

@@ -109,6 +109,24 @@ def test_the_same_long_name_twice_keeps_its_extension(scene: Scene) -> None:
     scene.undisturbed()
 
 
+def test_the_next_of_a_thousand_files_of_one_name(scene: Scene) -> None:
+    clean(scene)
+    top = scene.alice.downloads
+    for number in range(1000):
+        (top / f"new_many ({number}).txt" if number else top / "new_many.txt").touch()
+    (top / "new_many (7).txt").unlink()
+    (top / "new_many (7).txt").symlink_to("nowhere")  # not to be followed, nor replaced
+    with scene.contact() as mallory:
+        send(scene, mallory, b"many.txt")
+        assert (top / "new_many (1000).txt").read_bytes() == DATA
+        (top / "new_many (500).txt").unlink()
+        send(scene, mallory, b"many.txt")
+        assert (top / "new_many (500).txt").read_bytes() == DATA
+    assert os.readlink(top / "new_many (7).txt") == "nowhere"
+    clean(scene)
+    scene.undisturbed()
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -112,7 +112,7 @@ def test_a_tls_hello_of_mebibytes_is_cut_after_a_few_kibibytes(daemon: Start) ->
             pytest.fail("6 MiB of hello were taken")
         assert not read_to_end(sock, SOON_S).startswith(b"\x16")
     scene.said("was cut")
-    scene.undisturbed(grown=2 * MIB)
+    scene.undisturbed(grown=4 * MIB)
 
 
 # -- silence ------------------------------------------------------------------------------
@@ -155,7 +155,6 @@ def test_who_says_nothing_is_cut_after_a_few_seconds(daemon: Start) -> None:
                 waiting.pop(what).close()
     assert not waiting
     assert min(ended.values()) > limits.HANDSHAKE_TIMEOUT_S - 1, ended
-    scene.said(f"a peer at {scene.source}", times=3)  # those with TLS, each a line of its own
     scene.said(f"a connection with {scene.source} was cut: it stayed silent")
     scene.said(f"a connection with {scene.source} was cut: a lane that said too little in time")
     scene.undisturbed()
