@@ -34,10 +34,11 @@ class Way:
     corrupt: int = 0  # in so many pieces to come, one bit is turned
     cut_after: int = -1  # after so many bytes everything is cut; -1: never
     moved: int = 0  # bytes so far
+    usual_rate: float = 0.0  # the rate while there is no fault
 
     def clear(self) -> None:
         """No faults any more."""
-        self.delay_s, self.rate, self.silent = 0.0, 0.0, False
+        self.delay_s, self.rate, self.silent = 0.0, self.usual_rate, False
         self.corrupt, self.cut_after = 0, -1
 
 

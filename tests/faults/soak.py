@@ -41,6 +41,7 @@ from harness import Client, Closed, Daemon, open_files, rss, wait_for
 
 MIB = 1024 * 1024
 GROWTH_BYTES_MAX = 64 * MIB
+STORM_RATE = 16e6  # bytes a second of each connection: so that faults find files on their way
 LINKED_S = 90.0  # the longest back-off, and time for a busy machine
 KEEP_ALIVE_S = 45.0  # a ping after 30 s of silence, 15 s for the answer
 KIB = 1024
@@ -62,9 +63,10 @@ class Plan:
     def sizes(self) -> list[int]:
         """The sizes of the files, in the order in which they are sent."""
         sizes = [SIZES[number % len(SIZES)] + number // len(SIZES) for number in range(self.files)]
-        if self.patient:
-            sizes[-len(LARGE_SIZES) :] = LARGE_SIZES
         random.Random(self.seed).shuffle(sizes)
+        if self.patient:
+            for number, size in enumerate(LARGE_SIZES):
+                sizes[number * self.files // len(LARGE_SIZES)] = size
         return sizes
 
 
@@ -220,7 +222,7 @@ class Result:
     sent_again: int = 0  # files that failed after three damaged tries, as documented
     attached: int = 0
     links: int = 0  # that came up, as both sides count them
-    lanes: int = 0  # that broke under a file
+    on_the_way: int = 0  # faults that found a file under way
     memory: dict[str, str] = field(default_factory=dict)
     descriptors: dict[str, str] = field(default_factory=dict)
 
@@ -230,8 +232,8 @@ class Result:
         lines = [
             f"seed {plan.seed}: {self.messages} messages, {self.files} files "
             f"({self.file_bytes // MIB} MiB) through {sum(self.faults.values())} faults "
-            f"in {self.seconds:.0f} s; {self.links // 2} links, {self.lanes} broken lanes, "
-            f"clients attached {self.attached} times; "
+            f"in {self.seconds:.0f} s; {self.links // 2} links, a file on its way at "
+            f"{self.on_the_way} faults, clients attached {self.attached} times; "
             f"{self.sent_again} files sent again after three damaged tries",
             *(f"  {count:4d}  {name}" for name, count in sorted(self.faults.items())),
             *(f"  memory of {name}: {text}" for name, text in self.memory.items()),
@@ -302,6 +304,7 @@ class Soak:
     # -- faults --------------------------------------------------------------------------
 
     def _storm(self) -> None:
+        self._set_rate(STORM_RATE)
         kinds = self._draw()
         for number, kind in enumerate(kinds, 1):
             if self._chance.random() < 0.75:
@@ -312,11 +315,17 @@ class Soak:
             self._queue_files(self.plan.files * number // len(kinds))
             time.sleep(self._chance.random() * 0.3)
             self.say(f"{number}/{len(kinds)} {kind}")
+            self.result.on_the_way += self._files_move()
             self._faults()[kind]()
             self.result.faults[kind] += 1
             if self._chance.random() < 0.3:
                 self._one().throw_off()
             assert not self._wrong(), self._wrong()
+
+    def _files_move(self) -> bool:
+        """Whether a file is on its way just now."""
+        answers = [side.call("transfers.list", state="active") for side in self.sides]
+        return any(each["transfers"] for each in answers)
 
     def _draw(self) -> list[str]:
         common = [name for name in self._faults() if not name.endswith("keep-alive")]
@@ -428,6 +437,12 @@ class Soak:
         time.sleep(0.5 + 1.5 * self._chance.random())
         self._clear()
 
+    def _set_rate(self, rate: float) -> None:
+        for side in self.sides:
+            for way in (side.proxy.forth, side.proxy.back):
+                way.usual_rate = rate
+        self._clear()
+
     def _clear(self) -> None:
         for side in self.sides:
             side.proxy.clear()
@@ -475,7 +490,7 @@ class Soak:
 
     def _settle(self) -> None:
         self.say("no more faults; waiting until everything has arrived")
-        self._clear()
+        self._set_rate(0.0)
         self._wait_linked()
         wait_for(self._talked_out, 180, "all messages are there")
         wait_for(self._files_settled, 400, "all files are there")
@@ -549,7 +564,6 @@ class Soak:
         logs = self.logs()
         assert "Traceback" not in logs
         self.result.links = logs.count(" is online")
-        self.result.lanes = logs.count("INFO lane of ")
         if self.plan.patient:
             assert "no answer, closed" in logs, "the keep-alive was seen at work"
 
