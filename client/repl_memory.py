@@ -20,6 +20,7 @@ import msgspec
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from tntd.control.places import data_dir
+from tntd.limits import TEXT_BYTES_MAX
 
 HISTORY_BYTES_MAX: Final = 512 * 1024  # of typed lines; the older half is dropped beyond it
 SAVE_DELAY_S: Final = 0.5  # so that a flood of messages is one write, not a thousand
@@ -77,11 +78,13 @@ def save_place(name: str, place: Place) -> None:
 
 
 class _LineHistory(FileHistory):
-    """Typed lines in a file; a disk that is full costs the history, not the chat."""
+    """Typed lines in a file; a disk that is full costs the history, not the chat.  What is longer
+    than a message is remembered for this run only: it would push all else out of the file."""
 
     def store_string(self, string: str) -> None:
-        with suppress(OSError):
-            super().store_string(string)
+        if len(string) <= TEXT_BYTES_MAX:
+            with suppress(OSError):
+                super().store_string(string)
 
 
 def open_history(name: str) -> History:

@@ -86,3 +86,10 @@ def test_a_long_history_loses_its_older_half(monkeypatch: pytest.MonkeyPatch):
     kept = list(open_history("alice").load_history_strings())
     assert kept[0] == "line 99" and 5 < len(kept) < 50
     assert all(line.startswith("line ") for line in kept)
+
+
+def test_a_line_longer_than_a_message_is_not_kept_on_disk():
+    history = open_history("alice")
+    history.append_string("short")
+    history.append_string("x" * 65_537)
+    assert list(open_history("alice").load_history_strings()) == ["short"]

@@ -83,3 +83,12 @@ def test_standard_streams_that_are_closed_or_full(home: Path, pair: tuple[Daemon
     failed(shell("--name alice msg bob - <&-"), 1, "empty message")
     failed(shell("--name alice contacts --json >/dev/full"), 1, "standard output", "No space")
     failed(shell("demo >/dev/full"), 1, "standard output", "No space")
+
+
+def test_what_is_sent_to_somebody_blocked_says_so(home: Path, pair: tuple[Daemon, Daemon]):
+    assert tnt(home, "block", "--name", "alice", "bob").returncode == 0
+    failed(tnt(home, "msg", "--name", "alice", "bob", "hi"), 1, "bob is blocked", "unblock bob")
+    sample = home / "sample.txt"
+    sample.write_text("a sample")
+    where = ("send", "--name", "alice", "bob", str(sample))
+    failed(tnt(home, *where), 1, "bob is blocked", "unblock bob")

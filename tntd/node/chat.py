@@ -34,12 +34,7 @@ class Chat:
 
     def send(self, contact: ContactRow, text: str) -> MessageRow:
         """Queue a text.  Raises CommandError: NOT_ACCEPTED, LIMIT, INVALID_PARAMS."""
-        if not contact.accepted:
-            raise CommandError(
-                Code.NOT_ACCEPTED,
-                f"{contact.name} is not accepted here",
-                f"accept them first with: accept {contact.name}",
-            )
+        require_accepted(contact)
         check_text(text)
         now = self._core.now.wall_ms
         id = self._mail.put(contact.row, Text(text=text, sent_at=now))
@@ -124,6 +119,20 @@ class Chat:
     def _move(self, row: int, state: str, received_at: int | None = None) -> None:
         self._messages.set_state(row, state, received_at)
         self._core.publish("message.state", row, state=state)
+
+
+def require_accepted(contact: ContactRow) -> None:
+    """Raises CommandError(NOT_ACCEPTED) for whom our user has not accepted."""
+    if contact.accepted:
+        return
+    name = contact.name
+    if contact.trust == "blocked":
+        raise CommandError(
+            Code.NOT_ACCEPTED, f"{name} is blocked", f"take it back with: unblock {name}"
+        )
+    raise CommandError(
+        Code.NOT_ACCEPTED, f"{name} is not accepted here", f"accept them first with: accept {name}"
+    )
 
 
 def check_text(text: str) -> None:

@@ -16,6 +16,7 @@ from tntd.errors import Code, CommandError
 from tntd.events import LaneFailed, LaneFinished
 from tntd.machines.naming import show_path
 from tntd.machines.pulse import backoff
+from tntd.node.chat import require_accepted
 from tntd.node.core import Core
 from tntd.node.mail import Mail
 from tntd.node.transfers import Moving, Transfers
@@ -86,12 +87,7 @@ class Outgoing:
         self, contact: ContactRow, paths: list[bytes], ref: str | None, reply: SendReply
     ) -> None:
         """Queue files, all or none of them.  Replies with CommandError(PATH) for a bad path."""
-        if not contact.accepted:
-            raise CommandError(
-                Code.NOT_ACCEPTED,
-                f"{contact.name} is not accepted here",
-                f"accept them first with: accept {contact.name}",
-            )
+        require_accepted(contact)
         self._look(Sending(contact.row, paths, ref, reply))
 
     def _look(self, sending: Sending) -> None:
