@@ -71,7 +71,7 @@ def draw(rng: Random, until: float) -> Faults:
     """The faults of a seed."""
     share = rng.choice((0.1, 0.3, 0.5, 0.9))
     every = {kind: round(2.0 * 30.0 ** rng.random(), 2) for kind in STRIKES if rng.random() < share}
-    damage = rng.choice(DAMAGES) if rng.random() < 0.2 else ""
+    damage = rng.choice(DAMAGES) if rng.random() < 0.3 else ""
     return Faults(
         until=until,
         every=every,

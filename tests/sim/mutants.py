@@ -50,9 +50,9 @@ def mutant(make: Mutant) -> Mutant:
     return make
 
 
-def catch(name: str, seeds_max: int = SEEDS_MAX) -> tuple[int, str] | None:
-    """The first seed that catches a mutant, and how; None where it survives."""
-    for seed in range(1, seeds_max + 1):
+def catch(name: str, first: int = 1) -> tuple[int, str] | None:
+    """The first seed from `first` on that catches a mutant, and how; None where it survives."""
+    for seed in (*range(first, SEEDS_MAX + 1), *range(1, first)):
         with MUTANTS[name]():
             outcome = simulate(seed)
         if outcome.problem:
@@ -284,13 +284,13 @@ def rename_before_verify() -> Any:
         opened(self, moving)
         row = self._rows.get(moving.row)
         if not moving.outgoing and row is not None and not row.ended:
-            _incoming[-1]._choose(row, 0, part_inode=moving.inode)
+            incoming[id(self)]._choose(row, 0, part_inode=moving.inode)
 
     start = Incoming.start
-    _incoming: list[Incoming] = []
+    incoming: dict[int, Incoming] = {}
 
     def started(self: Incoming) -> None:
-        _incoming.append(self)
+        incoming[id(self._transfers)] = self
         start(self)
 
     @contextmanager

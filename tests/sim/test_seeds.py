@@ -13,7 +13,7 @@ from sim.faults import Faults
 from sim.world import simulate
 
 ROOT = Path(__file__).parents[2]
-CHUNKS, CHUNK = 10, 9
+CHUNKS, CHUNK = 8, 8
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
@@ -62,4 +62,4 @@ def test_a_failure_is_told_in_words():
     report = outcome.report()
     assert "seed 5: ann turns without end" in report
     assert "faults: until 10 s: none" in report
-    assert len(report.splitlines()) > 5
+    assert "ann         starts" in report
