@@ -7,7 +7,6 @@ import pytest
 from sim.mutants import MUTANTS, SEEDS_MAX, catch
 from sim.world import simulate
 
-
 # Where to begin to look, to save time; a seed that does not catch it any more is no harm.
 LIKELY = {
     "no de duplication": 14,
