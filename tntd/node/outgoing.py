@@ -144,18 +144,12 @@ class Outgoing:
 
     def cancel(self, row: TransferRow, reason: str = "", *, failed: bool = False) -> TransferRow:
         """Give a transfer up, and tell the receiver."""
-        moving = self._transfers.moving.get(row.row)
-        if moving is not None:
-            self._transfers.drop(moving)
         self._forget(row.row)
         self._mail.put(row.contact, Cancel(transfer=row.id, reason=reason[:500], failed=failed))
         return self._transfers.move(row, "failed" if failed else "cancelled", error=reason or None)
 
     def cancelled_there(self, row: TransferRow, cancel: Cancel) -> None:
         """The receiver has given it up."""
-        moving = self._transfers.moving.get(row.row)
-        if moving is not None:
-            self._transfers.drop(moving)
         self._forget(row.row)
         reason = cancel.reason or "cancelled on the other side"
         self._transfers.move(row, "cancelled", error=reason)
@@ -186,6 +180,7 @@ class Outgoing:
                 self._mail.put(contact.row, cancel)
             return
         if not body.accepted:
+            self._forget(row.row)  # they may have accepted it before
             self._transfers.move(row, "declined", error=body.reason or "declined")
             return
         if not row.accepted:
@@ -197,9 +192,6 @@ class Outgoing:
         row = self._rows.by_id(contact.row, body.transfer)
         if row is None or not row.outgoing or row.state in ("done", "declined"):
             return
-        moving = self._transfers.moving.get(row.row)
-        if moving is not None:
-            self._transfers.drop(moving)
         self._forget(row.row)
         if not body.error:
             self._transfers.move(row, "done", bytes_done=row.size, error=None, digest=body.digest)
@@ -207,6 +199,10 @@ class Outgoing:
             self._transfers.move(row, "failed", error=body.error)
 
     def _forget(self, row: int) -> None:
+        """It ends: whatever is under way for it is let go of."""
+        moving = self._transfers.moving.get(row)
+        if moving is not None:
+            self._transfers.drop(moving)
         self._awaiting.pop(row, None)
         self._backing_off.discard(row)
         self._tries.pop(row, None)
