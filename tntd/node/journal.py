@@ -1,24 +1,35 @@
 """The event log read for clients: stored references made into notifications.
 
 What holds always: a cursor is opaque to clients (`epoch.number`, the epoch random for each
-database); the event is built from the rows as they are now, with the state that it was about.
+database); the event is built from the rows as they are now, with the state that it was about; and
+one event that cannot be shown (of another version, or damaged) never holds up those behind it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from tntd import limits
 from tntd.control.jsonrpc import encode_event
-from tntd.control.schema import EVENTS
+from tntd.control.schema import EVENTS, MessageState, TransferState
 from tntd.errors import Code, CommandError
 from tntd.node import present
 from tntd.node.core import Core
 from tntd.store.eventlog import EventRow
 
-_json = msgspec.json.Decoder(dict[str, Any])
+
+class _Kept(msgspec.Struct):
+    """What was kept of the state at that time; what is not there is shown as it is now."""
+
+    state: str | None = None
+    error: str | msgspec.UnsetType | None = msgspec.UNSET
+    text: str = ""
+    hint: str = ""
+
+
+_json = msgspec.json.Decoder(_Kept)
 _EPOCH_SETTING = "event_epoch"
 _PAGE = 500
 
@@ -76,9 +87,13 @@ class Journal:
         return b"".join(lines), number
 
     def _line(self, row: EventRow) -> bytes | None:
-        fields = self._fields(row)
+        try:
+            kept = _json.decode(row.detail)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None  # damaged
+        fields = self._fields(row, kept)
         if fields is None:
-            return None  # what it was about has been removed since
+            return None  # what it was about has been removed since, or is not known here
         head = {
             "cursor": self.cursor(row.number),
             "at": present.timestamp(row.at),
@@ -86,31 +101,38 @@ class Journal:
         }
         return encode_event({**head, **fields})
 
-    def _fields(self, row: EventRow) -> dict[str, Any] | None:
-        detail = _json.decode(row.detail)
+    def _fields(self, row: EventRow, kept: _Kept) -> dict[str, Any] | None:
+        if row.type not in EVENTS:
+            return None
         subject = EVENTS[row.type]
         if subject == "message":
-            return self._message(row.ref, detail)
+            return self._message(row.ref, kept)
         if subject == "transfer":
-            return self._transfer(row.ref, detail)
+            return self._transfer(row.ref, kept)
         contact = self._core.store.contacts.get(row.ref)
-        shown = None if contact is None else present.contact(self._core, contact)
+        shown = None if contact is None else {"contact": present.contact(self._core, contact)}
         if subject == "contact":
-            return None if shown is None else {"contact": shown}
-        return {**detail, **({} if shown is None else {"contact": shown})}
+            return shown
+        return {"text": kept.text, "hint": kept.hint, **(shown or {})}
 
-    def _message(self, ref: int, detail: dict[str, Any]) -> dict[str, Any] | None:
+    def _message(self, ref: int, kept: _Kept) -> dict[str, Any] | None:
         row = self._core.store.messages.get(ref)
         contact = None if row is None else self._core.store.contacts.get(row.contact)
         if row is None or contact is None:
             return None
         shown = present.message(self._core, row, contact.name)
-        return {"message": msgspec.structs.replace(shown, **detail)}
+        if kept.state is not None:
+            shown.state = cast(MessageState, kept.state)
+        return {"message": shown}
 
-    def _transfer(self, ref: int, detail: dict[str, Any]) -> dict[str, Any] | None:
+    def _transfer(self, ref: int, kept: _Kept) -> dict[str, Any] | None:
         row = self._core.store.transfers.get(ref)
         contact = None if row is None else self._core.store.contacts.get(row.contact)
         if row is None or contact is None:
             return None
         shown = present.transfer(row, contact.name)
-        return {"transfer": msgspec.structs.replace(shown, **detail)}
+        if kept.state is not None:
+            shown.state = cast(TransferState, kept.state)
+        if kept.error is not msgspec.UNSET:
+            shown.error = kept.error
+        return {"transfer": shown}
