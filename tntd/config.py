@@ -65,9 +65,16 @@ def check_option(key: str, value: Any) -> Any:
         checked = None
     fits = _FITS.get(key)
     if (checked is None and value is not None) or (fits is not None and not fits(checked)):
-        shown = repr(visible(value)) if isinstance(value, str) else visible(str(value))
-        raise ValueError(f"{key} cannot be {shown[:80]}; allowed: {ALLOWED[key]}")
+        raise ValueError(f"{key} cannot be {_shown(value)}; allowed: {ALLOWED[key]}")
     return checked
+
+
+def _shown(value: Any) -> str:
+    try:
+        shown = repr(visible(value)) if isinstance(value, str) else visible(str(value))
+    except (ValueError, RecursionError):
+        return "that"  # a number of thousands of digits, or tables in tables without end
+    return shown[:80]
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -114,7 +121,7 @@ def _read(path: Path, *, needed: bool) -> dict[str, Any]:
         raise StartError(f"{shown} is no configuration of ours: it is larger than 256 KiB")
     try:
         table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also: a number that is too long, lists too deep
         raise StartError(
             f"{shown} is not TOML: {visible(str(error))}; compare it with: tntd --print-config"
         ) from error

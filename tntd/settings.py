@@ -11,6 +11,7 @@ import msgspec
 
 from tntd.limits import GIB
 
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 ListenAddress = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 
 
@@ -21,8 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     control: str = ""
     downloads: str = ""
     prefix: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[^/\\\x00-\x1f]*$")] = "new_"
-    auto_accept_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 10 * GIB
-    reserve_bytes: Annotated[int, msgspec.Meta(ge=0)] = 1 * GIB
+    auto_accept_bytes_max: Bytes = 10 * GIB
+    reserve_bytes: Bytes = 1 * GIB
     strangers: bool = True
     advertise: Annotated[list[str], msgspec.Meta(max_length=8)] | None = None
     learn_addresses: bool = True
