@@ -53,7 +53,7 @@ def _tcp_address(endpoint: Endpoint) -> tuple[str, int]:
     """The host and port of a "tcp:HOST:PORT".  Raises NoDaemon for anything else."""
     kind, _, rest = endpoint.control.partition(":")
     host, _, port = rest.rpartition(":")
-    if kind != "tcp" or not port.isdecimal():
+    if kind != "tcp" or not port.isdecimal() or len(port) > 5 or int(port) > 65_535:
         raise _gone(endpoint, "its endpoint file is damaged")
     return host.strip("[]"), int(port)
 
@@ -64,7 +64,7 @@ def read_token(endpoint: Endpoint) -> bytes | None:
         return None
     try:
         return bytes.fromhex(json.loads(Path(endpoint.token_file).read_bytes())["token"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _gone(endpoint, f"no token in {endpoint.token_file}") from error
 
 

@@ -88,6 +88,6 @@ def read_endpoints() -> list[Endpoint]:
     for file in files:
         try:
             found.append(msgspec.json.decode(file.read_bytes(), type=Endpoint))
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
     return found
