@@ -5,6 +5,7 @@ It knows the records (tntd.machines.records) and how the keys are made, and none
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -38,8 +39,9 @@ class RawLane:
         self.send_raw(lane_keys.MAGIC + ticket)
 
     def send_raw(self, data: bytes) -> None:
-        """Send bytes as they are."""
-        self.sock.sendall(data)
+        """Send bytes as they are; alice may have closed, which `read_to_end` shows."""
+        with contextlib.suppress(ConnectionError):
+            self.sock.sendall(data)
 
     def send(self, type: RecordType, plain: bytes = b"") -> None:
         """Send a record."""

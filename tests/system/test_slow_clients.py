@@ -8,7 +8,7 @@ import time
 import pytest
 
 from bystanders import SOON_S, Scene
-from harness import Client, rss, thread_count
+from harness import Client, rss, thread_count, wait_for
 from tntd import limits
 from tntd.limits import MIB
 
@@ -53,7 +53,7 @@ def test_ten_thousand_events_that_a_client_does_not_read(scene: Scene) -> None:
     assert longest < 1.0, "others wait for the slow one"
     assert thread_count(scene.alice.pid) == 1
     assert rss(scene.alice.pid) - before < 16 * MIB
-    scene.talk()
+    wait_for(lambda: scene.alice.contact("bob")["queued"] == 0, what="bob has it all")
     upto = scene.alice.client().welcome["cursor"]
     seen += cursors(read_upto(quick, upto))
     assert len(seen) >= EVENTS
