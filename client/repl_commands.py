@@ -22,6 +22,7 @@ from .render import Line
 from .repl_desk import Desk
 from .repl_lines import AS_TEXT_HINT, Run
 from .repl_link import Link
+from .verbs import hint_as_typed
 from .verbs_talk import send_as_file
 
 LOOK_BACK_MIN: Final = 3  # messages shown on /to
@@ -141,7 +142,7 @@ class Commands:
             self._desk.redraw()
 
     def _tell(self, error: ClientFailure | CommandError, hint: str) -> None:
-        hints = [error.hint] if isinstance(error, CommandError) else []
+        hints = [hint_as_typed(error.hint, "/")] if isinstance(error, CommandError) else []
         text = "; ".join(filter(None, (*hints, hint)))
         self._desk.screen.show([render.trouble(error.message, text)])
 

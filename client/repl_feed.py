@@ -17,6 +17,7 @@ from tntd.control.visible import visible
 from . import figures, render
 from .render import Line
 from .repl_model import Model
+from .verbs import hint_as_typed
 
 _SEEN_MAX: Final = 20_000  # ids of shown messages; far more than any replay overlaps
 _ARRIVED: Final = ("delivered", "read")
@@ -45,7 +46,8 @@ class Feed:
                     str(event["type"]), msgspec.convert(event["transfer"], Transfer)
                 )
             if event.get("type") == "error":
-                return [render.trouble(str(event.get("text")), str(event.get("hint") or ""))]
+                hint = hint_as_typed(str(event.get("hint") or ""), "/")
+                return [render.trouble(str(event.get("text")), hint)]
             if "contact" in event:
                 return self._contact(
                     str(event["type"]), msgspec.convert(event["contact"], Contact), replayed

@@ -21,6 +21,7 @@ from .failures import ClientFailure
 from .repl_desk import Desk
 from .repl_link import Link
 from .steps import new_ref
+from .verbs import hint_as_typed
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ class Outgoing:
             answer = await self._link.call("messages.send", params)
         except CommandError as error:
             text = f"not sent to {letter.name}: {error.message}"
-            self._desk.screen.show([render.trouble(text, error.hint)])
+            self._desk.screen.show([render.trouble(text, hint_as_typed(error.hint, "/"))])
         except ClientFailure:
             await asyncio.sleep(0)  # let the link notice, then wait for it
             return

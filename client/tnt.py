@@ -23,7 +23,7 @@ from .connection import CALL_TIMEOUT_S, Connection
 from .discover import find_daemon, wanted_name
 from .failures import DONE, INTERRUPTED, REFUSED, ClientFailure, Refused, TimedOut
 from .terminal import Output, complain
-from .verbs import VERBS
+from .verbs import VERBS, hint_as_typed
 
 PROGRAM: Final = "tnt"
 STOP_TIMEOUT_S: Final = 30.0
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return demo(arguments)
         run(arguments)
     except CommandError as error:
-        complain(PROGRAM, error.message, error.hint)
+        complain(PROGRAM, error.message, hint_as_typed(error.hint, "tnt "))
         return REFUSED
     except ClientFailure as failure:
         complain(PROGRAM, failure.message)

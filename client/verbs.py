@@ -7,6 +7,7 @@ body serves both clients.
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -230,3 +231,12 @@ def usage(verb: Verb, where: Where) -> str:
             value = option.metavar or "|".join(option.choices)
             words.append(f"[--{option.name} {value}]" if value else f"[--{option.name}]")
     return " ".join(words)
+
+
+_IN_HINT: Final = re.compile(rf"((?:with|first): )({'|'.join(VERBS)})\b")
+
+
+def hint_as_typed(hint: str, prefix: str) -> str:
+    """A hint of the daemon, which names bare verbs, with the verbs as they are typed here:
+    `prefix` is "/" or "tnt "."""
+    return _IN_HINT.sub(rf"\1{prefix}\2", hint)

@@ -75,7 +75,7 @@ def _next_of(raw: dict[str, Any]) -> Script[dict[str, Any]]:
     except TimedOut as error:
         raise TimedOut(
             f"{raw['name']} has not arrived at {raw['contact']}'s in time; it stays in the queue "
-            "(see: transfers)"
+            "(see: tnt transfers)"
         ) from error
     return event
 

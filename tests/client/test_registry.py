@@ -11,7 +11,7 @@ from tnt_client import repl_help
 from tnt_client.arguments import repl_arguments, tnt_parser
 from tnt_client.failures import UsageFailure
 from tnt_client.render import plain
-from tnt_client.verbs import VERBS, Kind, Verb, Where, usage, verbs_of
+from tnt_client.verbs import VERBS, Kind, Verb, Where, hint_as_typed, usage, verbs_of
 
 ALL = list(VERBS.values())
 
@@ -112,3 +112,22 @@ def test_a_wrong_command_line_is_exit_code_2(typed: list[str]):
     with pytest.raises(SystemExit) as ended:
         tnt_parser().parse_args(typed)
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("hint", "typed"),
+    [
+        ("accept them first with: accept bob", "accept them first with: /accept bob"),
+        ("first: unblock bob", "first: /unblock bob"),
+        (
+            "see who there is with: contacts; meet somebody with: connect ADDRESS",
+            "see who there is with: /contacts; meet somebody with: /connect ADDRESS",
+        ),
+        ("start one with: tntd --name NAME", "start one with: tntd --name NAME"),
+        ("with: sender", "with: sender"),
+        ("", ""),
+    ],
+)
+def test_hints_of_the_daemon_name_verbs_as_they_are_typed(hint: str, typed: str):
+    assert hint_as_typed(hint, "/") == typed
+    assert hint_as_typed(hint, "tnt ") == typed.replace("/", "tnt ")
