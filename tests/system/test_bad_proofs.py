@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from bystanders import Scene, told
-from harness import Client, Daemon, RpcError
+from bystanders import SOON_S, Scene, told
+from harness import Client, Daemon, RpcError, wait_for
 from peer import RawPeer, hello, listener
 from tntd.machines.identity import Identity, id_to_key
 from tntd.wire.frames import Auth, Hello, LinkError
@@ -17,11 +17,14 @@ from tntd.wire.frames import Auth, Hello, LinkError
 
 def refused(scene: Scene, peer: RawPeer, code: str = "authentication") -> None:
     """alice ends this link and says why, here and in her log, and nothing about herself."""
+    port = peer.sock.getsockname()[1]
     frames = peer.wait_closed()
     assert [type(frame) for frame in frames] == [LinkError], frames
     assert isinstance(frames[0], LinkError)
     assert frames[0].code == code
-    scene.said(f"a peer at {scene.source}:{peer.sock.getsockname()[1]} ended by us: {code}")
+    # A port may be used twice by the system, so there may be two such lines.
+    where = f"a peer at {scene.source}:{port}"
+    wait_for(lambda: any(f"{where} ended by us: {code}" in line for line in scene.log()), SOON_S)
 
 
 # -- who dials alice ----------------------------------------------------------------------
