@@ -32,6 +32,32 @@ def test_a_daemon_may_end_at_any_point(act, side: int, power: bool):
     assert fail_at_every_point(act, pick, power=power) > 10
 
 
+def parts(machine: Machine) -> list[bytes]:
+    """The names of the part files on a machine's disk."""
+    folders = machine.disk.folders.values()
+    return [name for folder in folders for name in folder.files if name.endswith(b".part")]
+
+
+def test_a_part_is_gone_after_its_cancel_wherever_the_receiver_ends():
+    worlds: list[World] = []
+
+    def act(world: World) -> None:
+        worlds.append(world)
+        ann, bob = friends(world)
+        ann.send_files(ann.friends[0], 1, size=900_000)
+        for _ in range(2000):
+            if parts(world.machines[1]):
+                break
+            world.heap.run(world.heap.now + 0.002)
+        if bob.client.ready:  # bob has not ended before
+            bob.client.request("transfers.list", {}, bob.cancel_one)
+        world.heap.run(world.heap.now + 30.0)
+
+    assert fail_at_every_point(act, lambda world: world.machines[1], power=False) > 10
+    assert len(worlds) > 10
+    assert not any(parts(machine) for world in worlds for machine in world.machines)
+
+
 @pytest.mark.parametrize("side", [0, 1], ids=["sender dials", "receiver dials"])
 @pytest.mark.parametrize("what", ["cut", "damage"])
 def test_a_lane_may_break_at_any_record(side: int, what: str):

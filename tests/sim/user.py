@@ -125,7 +125,7 @@ class User:
         elif roll < 0.8:
             self.send_files(friend, self.rng.choice((1, 1, 2)))
         elif self.client.ready and roll < 0.9:
-            self.client.request("transfers.list", {}, self._cancel_one)
+            self.client.request("transfers.list", {}, self.cancel_one)
         elif self.client.ready:
             self.client.request("messages.list", {"conversation": friend.id}, self._read_upto)
 
@@ -198,7 +198,8 @@ class User:
         self.tries[ref] = self.tries.get(ref, 0) + 1
         return code == Code.PATH and self.tries[ref] < _PATH_TRIES
 
-    def _cancel_one(self, result: Any, error: Any) -> None:
+    def cancel_one(self, result: Any, error: Any) -> None:
+        """Cancel one of the transfers in the answer to a `transfers.list`."""
         if result is None or not self.client.ready:
             return
         live = ("queued", "offered", "active")

@@ -67,6 +67,9 @@ class Incoming:
                 self._transfers.move(row, "queued", bytes_done=0)
             elif row.state == "offered":
                 self._consider(row, anew=False)
+        for row in self._rows.with_part():
+            if row.ended:
+                self._discard(row)
 
     # -- offers -----------------------------------------------------------------------
 
@@ -204,9 +207,19 @@ class Incoming:
         if moving is not None:
             self._transfers.drop(moving)
         self._finishing.discard(row.row)
-        if row.accepted and row.folder is not None:
-            self._core.ask(DiscardPart(row.folder, _part_name(row)), lambda _answer: None)
+        if row.part:
+            self._discard(row)
         return self._transfers.move(row, state, error=error)
+
+    def _discard(self, row: TransferRow) -> None:
+        """Remove the part; a crash before it is gone is made up for at the next start."""
+
+        def gone(answer: Answer) -> None:
+            if isinstance(answer, Done):
+                self._rows.update(row.row, part=0)
+
+        folder = row.folder or self._core.profile.downloads
+        self._core.ask(DiscardPart(folder, _part_name(row)), gone)
 
     # -- lanes ------------------------------------------------------------------------
 
@@ -230,6 +243,7 @@ class Incoming:
         stale = self._transfers.moving.get(row.row)
         if stale is not None:
             row = self._transfers.fall_back(stale) or row
+        self._rows.update(row.row, part=1)
         moving = self._transfers.open_moving(row)
         moving.ticket = frame.ticket
         request = OpenPart(
@@ -370,7 +384,7 @@ class Incoming:
         if isinstance(answer, Done):
             self._finishing.discard(row.row)
             self._strikes.pop(row.row, None)
-            self._transfers.move(row, "done", bytes_done=row.size, error=None)
+            self._transfers.move(row, "done", bytes_done=row.size, error=None, part=0)
             self._mail.put(row.contact, Result(transfer=row.id, digest=row.digest))
         elif isinstance(answer, Failed) and answer.code == "EEXIST":
             self._look_for_name(row, number + 1)

@@ -118,11 +118,13 @@ _FIRST = (
         folder BLOB,
         chosen BLOB,
         part_inode INTEGER NOT NULL DEFAULT 0,
+        part INTEGER NOT NULL DEFAULT 0,
         created_at INTEGER NOT NULL,
         UNIQUE (contact, id)
     ) STRICT""",
     "CREATE INDEX transfers_by_state ON transfers(state, row)",
     "CREATE INDEX transfers_by_id ON transfers(id)",
+    "CREATE INDEX transfers_with_part ON transfers(row) WHERE part = 1",
     """CREATE TABLE client_refs (
         ref TEXT PRIMARY KEY,
         kind TEXT NOT NULL,

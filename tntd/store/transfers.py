@@ -14,7 +14,7 @@ class TransferRow:
     """A transfer.  `source` is the absolute path of what goes out; `folder` and `chosen` are
     where what comes in is to stand, committed before it is put there.  `inode`, `mtime_ns` and
     `ctime_ns` are the source's when it was queued; `part_inode` is the part file's once it is
-    whole, checked and synced."""
+    whole, checked and synced; `part` says that there may be a part file."""
 
     row: int
     id: bytes
@@ -36,6 +36,7 @@ class TransferRow:
     folder: bytes | None
     chosen: bytes | None
     part_inode: int
+    part: bool
 
     @property
     def ended(self) -> bool:
@@ -116,6 +117,11 @@ class Transfers:
             "AND (? IS NULL OR contact = ?) ORDER BY row"
         )
         return [_row(found) for found in self._sql.execute(query, (contact, contact))]
+
+    def with_part(self) -> list[TransferRow]:
+        """All transfers that may have a part file."""
+        query = f"SELECT {_COLUMNS} FROM transfers WHERE part = 1 ORDER BY row"
+        return [_row(found) for found in self._sql.execute(query)]
 
     def count(self, *states: str) -> int:
         """How many are in one of these states."""
