@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from tntd import limits
+from tntd.control.visible import visible
 from tntd.errors import Code, CommandError, RemoteError
 from tntd.node.core import Core
 from tntd.node.mail import Mail
@@ -97,7 +98,7 @@ class Chat:
         what = "a message" if message is not None else "something sent"
         quoted = f" ({message.text[:40]!r})" if message is not None else ""
         self._core.complain(
-            f"{contact.name}'s side refused {what}{quoted}: {body.code}",
+            f"{contact.name}'s side refused {what}{quoted}: {visible(body.code)}",
             "the two versions may differ: update both; then send it again",
             contact.row,
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tntd import limits
+from tntd.control.visible import visible
 from tntd.effects import Authenticated, CloseLink, RaiseFrameLimit, Vouch
 from tntd.errors import Code, CommandError, RemoteError
 from tntd.events import FrameArrived, LinkOpened
@@ -306,7 +307,7 @@ class Links:
             self._dialling.hold_back(row.row)  # they dial us as soon as they can write again
         elif error.code == "self":
             self._met_ourselves(link)
-        self._close(link, _WORDS.get(error.code, error.code))
+        self._close(link, _WORDS.get(error.code, visible(error.code)))
 
     def _met_ourselves(self, link: Link) -> None:
         if link.attempt is not None:
