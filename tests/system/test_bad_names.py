@@ -10,8 +10,8 @@ import unicodedata
 import pytest
 
 from bystanders import RawContact, Scene
-from harness import environment
-from peer import PeerClosed, hello, trusted
+from harness import RpcError, environment
+from peer import PeerClosed, RawPeer, hello, listener, trusted
 from raw_lane import RawLane, agree, offer
 from tntd.wire.frames import Decision, LinkError, Offer, Refused, Result, Text
 
@@ -216,11 +216,38 @@ def test_a_terminal_is_not_driven(scene: Scene) -> None:
             )
         )
         mallory.acknowledged()
+        source = scene.alice.home / "declined"
+        source.write_bytes(DATA)
+        scene.alice.rpc("transfers.send", to="mallory", paths=[str(source)])
+        transfer = mallory.take(Offer).transfer
+        mallory.put(Decision(transfer=transfer, accepted=False, reason=ESC + OVERRIDE))
+        mallory.put(Refused(id=os.urandom(16), code=ESC))
+        mallory.acknowledged()
         for arguments in (["history", "mallory"], ["transfers"], ["contacts"]):
             shown = tnt(scene, *arguments)
             assert "mallory" in shown
-            odd = {c for c in shown if unicodedata.category(c) in HIDDEN and c not in "\n\u200d"}
-            assert not odd, (arguments, shown)
+            assert not odd(shown), (arguments, shown)
+        (error,) = [event for event in scene.events() if event["type"] == "error"]
+        assert not odd(error["text"]), error
+    scene.undisturbed()
+
+
+def odd(shown: str) -> set[str]:
+    """What drives a terminal."""
+    return {c for c in shown if unicodedata.category(c) in HIDDEN and c not in "\n\u200d"}
+
+
+def test_what_a_dialled_peer_says_is_not_driven_either(scene: Scene) -> None:
+    for code, text in ((ESC, "x"), (OVERRIDE, "x"), ("not_contact", ESC)):
+        with listener() as door, scene.alice.client() as user:
+            call = user.send("peers.connect", address=f"127.0.0.1:{door.getsockname()[1]}")
+            with RawPeer.accept(door) as peer:
+                peer.send_frame(LinkError(code=code, text=text))
+                peer.wait_closed()
+            with pytest.raises(RpcError, match="not reached") as error:
+                user.reply(call)
+            assert not odd(error.value.message), error.value
+    assert all(line.isprintable() for line in scene.log())
     scene.undisturbed()
 
 
