@@ -83,7 +83,7 @@ def test_a_named_file_must_exist(tmp_path: Path):
 
 
 def test_a_huge_file_is_refused(tmp_path: Path):
-    with pytest.raises(StartError, match="256 KiB"):
+    with pytest.raises(StartError, match="64 KiB"):
         config.load(write(tmp_path, "#" * 300_000), {})
 
 
