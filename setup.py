@@ -52,6 +52,7 @@ setup(
         "pyOpenSSL>=26.2",
     ],
     extras_require={
+        "fuzz": ["atheris>=3.0"],
         "test": [
             "hypothesis>=6.130",
             "import-linter>=2.3",

@@ -1,0 +1,166 @@
+"""What was found by these targets, or while they were written: one test for each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fuzz.bench import Bench
+from fuzz.conversation import Conversation
+from fuzz.peer import Hostile
+from fuzz.source import Source
+from tnt_client.connection import Connection, read_token
+from tnt_client.failures import NoDaemon
+from tntd import config
+from tntd.control import places
+from tntd.control.places import Endpoint
+from tntd.errors import StartError
+from tntd.events import Answered, LineArrived
+from tntd.tasks import Failed, Inspect, Inspected, OpenSource
+from tntd.wire.frames import Decision, Envelope, LaneAnswer, encode_body
+
+DEEP = 100_000
+
+
+def endpoint(control: str = "tcp:127.0.0.1:1", token_file: str | None = None) -> Endpoint:
+    return Endpoint(name="x", pid=1, control=control, token_file=token_file)
+
+
+# -- files of the clients -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [b'{"name":"\xce"}', b'{"\xce":1}', b'{"a":' + b"[" * DEEP])
+def test_a_damaged_endpoint_file_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setenv("TNT_HOME", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a.json").write_bytes(data)
+    (tmp_path / "run" / "x.json").write_bytes(msgspec.json.encode(endpoint()))
+    assert places.read_endpoints() == [endpoint()]
+
+
+@pytest.mark.parametrize("data", [b"[" * DEEP, b'{"token":' + b"[" * DEEP, b"9" * 5000, b"\xff"])
+def test_a_damaged_token_file_is_said(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "token").write_bytes(data)
+    with pytest.raises(NoDaemon, match="no token in"):
+        read_token(endpoint(token_file=str(tmp_path / "token")))
+
+
+@pytest.mark.parametrize("port", ["65536", "9" * 30, "9" * 5000, "\u0661"])
+def test_an_endpoint_with_a_port_that_cannot_be_is_said(port: str) -> None:
+    with pytest.raises(NoDaemon, match="does not answer"):
+        Connection.open(endpoint(f"tcp:127.0.0.1:{port}"), "test", 1.0)
+
+
+# -- the configuration --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "reserve_bytes = " + "9" * 5000,
+        "reserve_bytes = 0x" + "f" * 5000,
+        "listen = " + "[" * DEEP,
+        "listen = " + "{a=" * 20_000,
+        "listen." + ".".join("a" * 5000) + " = 1",
+    ],
+    ids=["long number", "long hexadecimal", "deep list", "deep table", "deep key"],
+)
+def test_a_configuration_that_breaks_the_parser_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(StartError) as caught:
+        config.load(tmp_path / "c.toml", {})
+    assert "c.toml" in caught.value.message
+    assert len(caught.value.message) < 1000
+
+
+# -- the journal --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type", "detail"),
+    [
+        ("room.changed", "{}"),
+        ("message.received", "[]"),
+        ("message.received", ""),
+        ("message.received", '{"state":5}'),
+        ("error", "no"),
+    ],
+)
+def test_an_event_that_cannot_be_read_does_not_hold_up_the_others(type: str, detail: str) -> None:
+    bench = Bench()
+    with bench.store.transaction():
+        bench.store.events.add(1, type, 1, detail)
+        bench.store.events.add(1, "error", 0, '{"text":"t","hint":"h","cursor":"x","more":1}')
+    client = bench.open_client(local_user=True)
+    for method, params in (
+        ("hello", {"protocol": 1, "client": "test"}),
+        ("events.subscribe", {"since": bench.node._journal.cursor(0)}),
+    ):
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        bench.turn(LineArrived(client, json.dumps(body).encode()))
+    shown = [line["params"] for line in bench.lines[client] if line.get("method") == "event"]
+    assert [event["text"] for event in shown] == ["t"]
+    assert shown[0]["cursor"] == bench.node._journal.cursor(2)
+
+
+# -- a contact that has gone bad --------------------------------------------------------------
+
+
+class Sending:
+    """A file on its way to a contact, at the point where its source is being opened."""
+
+    def __init__(self) -> None:
+        self.hostile = Hostile(Source(b""))
+        self.bench = self.hostile.bench
+        self.link: Conversation = self.hostile.links[0]
+        self.hostile.command("transfers.send", to="mallory", paths=["/f"])
+        self.answer(Inspect, Inspected("file", 5, 1, 1, 1, 1, False, 1 << 40))
+        (self.row,) = self.bench.store.transfers.page(None, 9, None, None)
+        self._number = 0
+
+    def answer(self, kind: type, answer: Inspected | Failed) -> None:
+        tasks = self.bench.tasks
+        (task,) = [number for number in tasks if isinstance(tasks[number], kind)]
+        del tasks[task]
+        self.bench.turn(Answered(task, answer))
+
+    def decide(self, *, accepted: bool) -> None:
+        self._number += 1
+        kind, body = encode_body(Decision(transfer=self.row.id, accepted=accepted))
+        id = bytes([self._number]) * 16
+        epoch, _ = self.hostile._standing()
+        self.link.say(Envelope(epoch=epoch, number=self._number, id=id, kind=kind, body=body))
+
+    @property
+    def state(self) -> str:
+        row = self.bench.store.transfers.get(self.row.row)
+        assert row is not None
+        return row.state
+
+
+def test_a_contact_that_declines_what_it_has_accepted_gets_nothing_more() -> None:
+    sending = Sending()
+    sending.decide(accepted=True)
+    sending.decide(accepted=False)
+    # That they had it opened for nothing must not start the whole node over.
+    sending.answer(OpenSource, Failed("ENOENT", "no such file"))
+    assert sending.state == "declined"
+    assert sending.bench.node._transfers.moving == {}
+
+
+def test_a_contact_that_declines_what_it_was_sent_whole() -> None:
+    sending = Sending()
+    sending.decide(accepted=True)
+    sending.answer(OpenSource, Inspected("file", 5, 1, 1, 1, 1, False, 0))
+    ticket = sending.bench.node._transfers.moving[sending.row.row].ticket
+    word = LaneAnswer(ticket=ticket, transfer=sending.row.id, code="finishing")
+    sending.link.say(word)
+    sending.decide(accepted=False)
+    sending.link.say(word)
+    assert sending.state == "declined"
+    assert sending.link.alive
