@@ -153,7 +153,16 @@ def given_path(text: str) -> str | dict[str, str]:
 
 
 def ask_daemon(method: str, params: dict[str, Any], kind: type[_T]) -> Script[tuple[Any, _T]]:
-    """Call a method: its result as it came (for --json) and decoded (for people)."""
+    """Call a method: its result as it came (for --json) and decoded (for people).
+
+    Raises Refused where the daemon is of a version whose results are others.
+    """
     assert METHODS[method].result is kind
     raw = yield Call(method, params)
-    return raw, msgspec.convert(raw, kind)
+    try:
+        return raw, msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise Refused(
+            f"the daemon's reply to {method} is not understood here ({error}); "
+            "daemon and clients have to be of one version: restart the daemon"
+        ) from error

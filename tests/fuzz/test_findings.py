@@ -13,10 +13,12 @@ from fuzz.conversation import Conversation
 from fuzz.peer import Hostile
 from fuzz.source import Source
 from tnt_client.connection import Connection, read_token
-from tnt_client.failures import NoDaemon
+from tnt_client.failures import NoDaemon, Refused
+from tnt_client.steps import ask_daemon
 from tntd import config
 from tntd.control import places
 from tntd.control.places import Endpoint
+from tntd.control.schema import ContactList
 from tntd.errors import StartError
 from tntd.events import Answered, LineArrived
 from tntd.tasks import Failed, Inspect, Inspected, OpenSource
@@ -54,6 +56,13 @@ def test_a_damaged_token_file_is_said(tmp_path: Path, data: bytes) -> None:
 def test_an_endpoint_with_a_port_that_cannot_be_is_said(port: str) -> None:
     with pytest.raises(NoDaemon, match="does not answer"):
         Connection.open(endpoint(f"tcp:127.0.0.1:{port}"), "test", 1.0)
+
+
+def test_a_reply_of_another_shape_is_said() -> None:
+    script = ask_daemon("contacts.list", {}, ContactList)
+    next(script)
+    with pytest.raises(Refused, match="of one version"):
+        script.send({"contacts": [{"id": 5}]})
 
 
 # -- the configuration --------------------------------------------------------------------
