@@ -11,33 +11,12 @@ from collections.abc import Callable
 import msgspec
 
 from tntd.events import (
-    Answered,
     DialFailed,
-    LaneFailed,
-    LaneFinished,
-    LaneOpened,
-    LaneProgressed,
-    LineArrived,
     LinkClosed,
     LinkOpened,
 )
 from tntd.machines.identity import Identity
 from tntd.settings import Settings
-from tntd.tasks import (
-    Answer,
-    AnyTask,
-    DiscardPart,
-    Done,
-    Failed,
-    Inspect,
-    Inspected,
-    OpenPart,
-    OpenSource,
-    Publish,
-    Resolve,
-    Resolved,
-    SyncPart,
-)
 from tntd.wire.frames import (
     HEADER,
     TYPES,
@@ -50,7 +29,9 @@ from tntd.wire.frames import (
     Hello,
     LaneAnswer,
     LaneOffer,
+    LinkError,
     Offer,
+    Pong,
     Read,
     Refused,
     Result,
@@ -60,6 +41,7 @@ from tntd.wire.frames import (
     encode_body,
 )
 
+from .around import Around
 from .bench import Bench
 from .conversation import EXPORTER, Conversation
 from .source import Source
@@ -68,13 +50,10 @@ from .values import struct
 
 MALLORY, STRANGER = Identity(b"m" * 32), Identity(b"s" * 32)
 STEPS_MAX = 120
-CODES = ("ENOENT", "EACCES", "ENOSPC", "EEXIST", "TIMEOUT", "UNRESOLVED")
 FLOWING = (Envelope, Ack, LaneOffer, LaneAnswer, Trusted, LaneAnswer, Envelope)
 BODIES: tuple[type[Body], ...] = (
     Offer, Offer, Offer, Decision, Decision, Decision, Result, Cancel, Text, Read, Refused,
 )  # fmt: skip
-TRUST = ("accept",) * 5 + ("verified", "unblock", "unblock", "block", "remove")
-WAITS_S = (0.01, 0.06, 0.6, 3.1, 16.0, 31.0, 61.0, 1000.0)
 SETTINGS = (
     Settings(),
     Settings(auto_accept_bytes_max=0, advertise=["h:1"]),
@@ -88,17 +67,14 @@ class Hostile:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.bench = Bench(source.pick(SETTINGS))
-        self.user = self.bench.open_client(local_user=True)
-        self._ids = 0
+        self.around = around = Around(self.bench, source)
         self.links: list[Conversation] = []
-        self.command("hello", protocol=1, client="fuzz")
-        self.command("events.subscribe")
-        self.command("peers.connect", address="127.0.0.9:9")
+        around.command("peers.connect", address="127.0.0.9:9")
         self.link(MALLORY, step=3)
-        often = [self.envelope, self.answer, self.lane_word, self.lane, self.user_does]
+        often = [self.envelope, around.answer, self.lane_word, around.lane, around.user_does]
         self.steps: list[Callable[[], None]] = [
-            *often * 4, self.answer, self.time, self.drain, self.flowing, self.bad, self.another,
-            self.cut,
+            *often * 4, around.answer, around.time, around.drain, self.flowing, self.bad,
+            self.another, self.cut, self.honest, self.honest,
         ]  # fmt: skip
 
     def play(self) -> None:
@@ -171,9 +147,35 @@ class Hostile:
             return
         self.link(self.source.pick((MALLORY, MALLORY, MALLORY, STRANGER)))
 
+    def honest(self) -> None:
+        """What keeps a link going: acknowledgements, signs of life, where the outboxes stand."""
+        found, source = self.current, self.source
+        row = self.bench.store.contacts.by_key(MALLORY.public)
+        if found is None or row is None:
+            return
+        number = source.pick((row.out_highest, row.out_acked + 1, row.out_acked, 0))
+        match source.below(4):
+            case 0 | 1:
+                found.say(Ack(epoch=row.out_epoch, number=number))
+            case 2:
+                found.say(Pong(nonce=source.below(5)))
+            case _:
+                head = self.bench.store.outbox.id_at(row.row, number)
+                told = {"peer_epoch": row.out_epoch, "received": number, "received_id": head}
+                changed = {} if source.one_in(3) else {"epoch": row.in_epoch or b"E" * 16}
+                found.say(msgspec.structs.replace(self._trusted(), **told, **changed))
+
     def bad(self) -> None:
         """What is likely to end the link."""
-        self.source.pick((self.any_frame, self.raw_frame, self.bent_frame, self.raw_stream))()
+        bad = (self.any_frame, self.raw_frame, self.bent_frame, self.raw_stream, self.last_word)
+        self.source.pick(bad)()
+
+    def last_word(self) -> None:
+        """They end it for a reason that means something to us."""
+        found = self.current
+        if found is not None:
+            code = self.source.pick(("twin", "replaced", "not_contact", "storage", "self"))
+            found.say(LinkError(code=code, text="\x1b[2J"))
 
     def cut(self) -> None:
         """What comes from below."""
@@ -273,101 +275,14 @@ class Hostile:
             data[self.source.below(len(data))] ^= 1 << self.source.below(8)
         found.stream(bytes(data))
 
-    # -- everybody else ----------------------------------------------------------------
-
-    def command(self, method: str, **params: object) -> None:
-        """A request of our own user."""
-        self._ids += 1
-        body = {"jsonrpc": "2.0", "id": self._ids, "method": method, "params": params}
-        self.bench.turn(LineArrived(self.user, msgspec.json.encode(body)))
-
-    def user_does(self) -> None:
-        """Our user goes on as if nothing were wrong."""
-        source = self.source
-        who = source.pick(["mallory", *(row.name for row in self.bench.store.contacts.all())])
-        match source.below(16):
-            case 0 | 1 | 2 | 3 | 4 | 5:
-                paths = ["/home/file", "/home/x"][: 1 + source.below(2)]
-                self.command("transfers.send", to=who, paths=paths)
-            case 6 | 7:
-                self.command("messages.send", to=who, text="hello")
-            case 8 | 9 | 10 | 11:
-                self._decide(source.pick(("accept", "accept", "decline", "cancel")))
-            case 12:
-                self.command(f"contacts.{source.pick(TRUST)}", contact=who)
-            case 13:
-                self.command("peers.connect", address=source.pick(("9", "h:9", "[::1]:9")))
-            case _:
-                listed = {"messages": {"conversation": who}, "transfers": {}, "contacts": {}}
-                kind = source.pick(list(listed))
-                self.command(f"{kind}.list", **listed[kind])
-
-    def _decide(self, word: str) -> None:
-        from tntd.node.present import item_id
-
-        rows = self.bench.store.transfers.page(None, 20, None, None)
-        if rows:
-            row = self.source.pick(rows)
-            self.command(f"transfers.{word}", transfer=item_id(row.id))
-
-    def drain(self) -> None:
-        """Our user's client has read everything, and looks."""
-        self.bench.drain(self.user)
-
-    def answer(self) -> None:
-        """A child answers."""
-        tasks = self.bench.tasks
-        if tasks:
-            task = self.source.pick(sorted(tasks)[:8])
-            self.bench.turn(Answered(task, self._answer(tasks.pop(task))))
-
-    def _answer(self, request: AnyTask) -> Answer:
-        if self.source.one_in(4):
-            return Failed(self.source.pick(CODES), "it did not work")
-        match request:
-            case Inspect() | OpenSource() | OpenPart():
-                kind = self.source.pick(("file", "file", "file", "folder"))
-                size = self.source.pick((5, 5, 5, 6))
-                free = self.source.pick((1 << 40, 1 << 40, 0))
-                return Inspected(kind, size, 1, 1, 1, 1, False, free)
-            case SyncPart() | Publish() | DiscardPart():
-                return Done()
-            case Resolve():
-                return Resolved(["127.0.0.9", "::1"][: self.source.below(3)])
-
-    def lane(self) -> None:
-        """A lane goes on, or ends."""
-        lanes = self.bench.lanes
-        if not lanes:
-            return
-        number = self.source.pick(sorted(lanes))
-        doing = self.source.below(5)
-        if doing < 2:
-            made = (LaneOpened(number), LaneProgressed(number, 3))[doing]
-            self.bench.turn(made)
-            return
-        effect = lanes.pop(number)
-        if doing == 2:
-            code = self.source.pick(("cut", "source", "storage", "hash", "protocol"))
-            self.bench.turn(LaneFailed(number, code, "it broke"))
-        else:
-            self.bench.turn(LaneOpened(number), LaneFinished(number, effect.size, b"d" * 32))
-
-    def time(self) -> None:
-        """Time goes by."""
-        self.bench.wait(self.source.pick(WAITS_S), jump=self.source.one_in(6))
-
     def storage(self) -> None:
         """A commit fails, or the daemon is started anew."""
         if self.source.below(2):
             self.bench.turn(commit_fails=True)
-            self.links.clear()
-            return
-        self.bench.start()
+        else:
+            self.bench.start()
+            self.around.attach()
         self.links.clear()
-        self.user = self.bench.open_client(local_user=True)
-        self.command("hello", protocol=1, client="fuzz")
-        self.command("events.subscribe")
 
 
 def hostile_contact(data: bytes) -> None:

@@ -127,7 +127,7 @@ class Sending:
         self.hostile = Hostile(Source(b""))
         self.bench = self.hostile.bench
         self.link: Conversation = self.hostile.links[0]
-        self.hostile.command("transfers.send", to="mallory", paths=["/f"])
+        self.hostile.around.command("transfers.send", to="mallory", paths=["/f"])
         self.answer(Inspect, Inspected("file", 5, 1, 1, 1, 1, False, 1 << 40))
         (self.row,) = self.bench.store.transfers.page(None, 9, None, None)
         self._number = 0

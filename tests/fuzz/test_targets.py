@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from fuzz.mutations import inputs, patient
-from fuzz.peer import PEER_TARGETS
+from fuzz.peer import Hostile
+from fuzz.source import Source
 from fuzz.target import Target, scenarios
 from fuzz.targets import TARGETS
 
@@ -53,18 +54,15 @@ def test_seeds_are_clean(target: Target) -> None:
         target.run(seed)
 
 
-def test_a_scenario_gets_deep() -> None:
+def test_scenarios_get_deep() -> None:
     """A fuzzer that never leaves the porch finds nothing, and is content."""
-    from fuzz.peer import Hostile
-    from fuzz.source import Source
-
-    kinds, states = set(), set()
-    for seed in PEER_TARGETS[0].seeds():
+    messages, states = 0, set()
+    for seed in scenarios():
         hostile = Hostile(Source(seed))
         hostile.play()
         store = hostile.bench.store
-        kinds |= {type(row).__name__ for row in store.messages.page(1, 5, None, None, [])}
+        messages += len(store.messages.page(1, 100, None, None, []))
         states |= {row.state for row in store.transfers.page(None, 100, None, None)}
         store.close()
-    assert kinds == {"MessageRow"}
-    assert len(states) >= 3
+    assert messages
+    assert len(states) >= 4, states
