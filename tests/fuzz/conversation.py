@@ -13,20 +13,25 @@ from tntd.wire.frames import NUMBERS, Auth, Frame, FrameReader, Hello, Trusted, 
 
 from .bench import Bench
 
-EXPORTER = b"e" * 32
+
+def exporter(link: int) -> bytes:
+    """What both ends of a link derive from its TLS; no two links have the same."""
+    return bytes([link % 256]) * 32
 
 
 class Conversation:
-    """One link as the other side has it; it answers the handshake by itself."""
+    """One link as the other side has it."""
 
     def __init__(self, bench: Bench, identity: Identity, link: int, *, dialled: bool) -> None:
         self.bench = bench
         self.link = link
-        self.session = Session(identity, EXPORTER, dialled=dialled)
+        self.session = Session(identity, exporter(link), dialled=dialled)
         self.reader = FrameReader(limits.FRAME_BYTES_MAX)
+        self.greeted = False
 
     @property
     def alive(self) -> bool:
+        """Whether the daemon still reads it."""
         return self.link in self.bench.links and self.link not in self.bench.closed_links
 
     def say(self, *frames: Frame) -> None:
@@ -34,9 +39,13 @@ class Conversation:
         self.stream(b"".join(encode(frame) for frame in frames))
 
     def stream(self, data: bytes) -> None:
-        """Bytes, cut into frames as the shell does it."""
-        if not self.alive:
-            return
+        """Bytes, in one turn."""
+        events = self.events(data) if self.alive else []
+        if events:
+            self.bench.turn(*events)
+
+    def events(self, data: bytes) -> list[FrameArrived | LinkBroken]:
+        """What the shell makes of the bytes."""
         self.reader.feed(data)
         events: list[FrameArrived | LinkBroken] = []
         try:
@@ -45,21 +54,29 @@ class Conversation:
         except RemoteError as error:
             events.append(LinkBroken(self.link, error.code, error.detail))
             self.reader = FrameReader(limits.FRAME_BYTES_MAX)
-        if events:
-            self.bench.turn(*events)
+        return events
 
-    def shake_hands(self, hello: Hello, trusted: Trusted | None) -> None:
-        """As far as it goes."""
+    def prove(self) -> None:
+        """Who we are, and who they are."""
         if self.session.dialled:
             self.say(self.session.auth())
-        self._listen()
-        if self.session.peer_key is None:
+            self._listen()
             return
-        self.say(*([] if self.session.dialled else [self.session.auth()]), hello)
         self._listen()
-        if trusted is not None:
-            self.session.said_trusted = True
-            self.say(trusted)
+        if self.session.peer_key is not None:
+            self.say(self.session.auth())
+
+    def greet(self, hello: Hello) -> None:
+        """What comes after the proofs."""
+        if self.session.peer_key is not None:
+            self.greeted = True
+            self.say(hello)
+            self._listen()
+
+    def trust(self, trusted: Trusted) -> None:
+        """The last step, after which all may flow."""
+        self.session.said_trusted = True
+        self.say(trusted)
 
     def _listen(self) -> None:
         frames = self.bench.frames.get(self.link, [])

@@ -10,11 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from tntd.events import (
-    DialFailed,
-    LinkClosed,
-    LinkOpened,
-)
+from tntd.events import DialFailed, Event, LinkClosed, LinkOpened
 from tntd.machines.identity import Identity
 from tntd.settings import Settings
 from tntd.wire.frames import (
@@ -43,7 +39,7 @@ from tntd.wire.frames import (
 
 from .around import Around
 from .bench import Bench
-from .conversation import EXPORTER, Conversation
+from .conversation import Conversation, exporter
 from .source import Source
 from .target import Target, scenarios
 from .values import struct
@@ -74,7 +70,7 @@ class Hostile:
         often = [self.envelope, around.answer, self.lane_word, around.lane, around.user_does]
         self.steps: list[Callable[[], None]] = [
             *often * 4, around.answer, around.time, around.drain, self.flowing, self.bad,
-            self.another, self.cut, self.honest, self.honest,
+            self.another, self.cut, self.honest, self.honest, self.at_once,
         ]  # fmt: skip
 
     def play(self) -> None:
@@ -108,11 +104,15 @@ class Hostile:
             dial = dial if self.source.below(2) else None
         bench.dials.pop(dial or 0, None)
         bench.open_link(number)
-        bench.turn(LinkOpened(number, dial, "127.0.0.9", 9, EXPORTER, "X25519"))
+        bench.turn(LinkOpened(number, dial, "127.0.0.9", 9, exporter(number), "X25519"))
         made = Conversation(bench, identity, number, dialled=dial is None)
         self.links.append(made)
-        if step:
-            made.shake_hands(self._hello(), self._trusted() if step == 3 else None)
+        if step >= 1:
+            made.prove()
+        if step >= 2:
+            made.greet(self._hello())
+        if step >= 3:
+            made.trust(self._trusted())
 
     def _hello(self) -> Hello:
         instance = self.source.pick((b"1" * 16, b"1" * 16, b"2" * 16))
@@ -146,6 +146,25 @@ class Hostile:
             self.bench.turn(DialFailed(dial, "refused"))
             return
         self.link(self.source.pick((MALLORY, MALLORY, MALLORY, STRANGER)))
+
+    def at_once(self) -> None:
+        """Several links in one turn: what ends one has not yet closed the others."""
+        events: list[Event] = []
+        for _ in range(2 + self.source.below(4)):
+            found = self.current
+            if found is None:
+                continue
+            if not found.greeted and found.session.peer_key is not None:
+                found.greeted = True
+                frame: Frame = self._hello()
+            elif self.source.one_in(3):
+                del self.bench.links[found.link]
+                events.append(LinkClosed(found.link, "cut"))
+                continue
+            else:
+                frame = struct(self.source, self.source.pick(FLOWING), self.bench.pool)
+            events += found.events(encode(frame))
+        self.bench.turn(*events)
 
     def honest(self) -> None:
         """What keeps a link going: acknowledgements, signs of life, where the outboxes stand."""

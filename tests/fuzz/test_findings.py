@@ -10,7 +10,7 @@ import pytest
 
 from fuzz.bench import Bench
 from fuzz.conversation import Conversation
-from fuzz.peer import Hostile
+from fuzz.peer import MALLORY, Hostile
 from fuzz.source import Source
 from tnt_client.connection import Connection, read_token
 from tnt_client.failures import NoDaemon, Refused
@@ -20,9 +20,9 @@ from tntd.control import places
 from tntd.control.places import Endpoint
 from tntd.control.schema import ContactList
 from tntd.errors import StartError
-from tntd.events import Answered, LineArrived
+from tntd.events import Answered, LineArrived, LinkClosed
 from tntd.tasks import Failed, Inspect, Inspected, OpenSource
-from tntd.wire.frames import Decision, Envelope, LaneAnswer, encode_body
+from tntd.wire.frames import Decision, Envelope, LaneAnswer, LaneOffer, encode, encode_body
 
 DEEP = 100_000
 
@@ -173,3 +173,19 @@ def test_a_contact_that_declines_what_it_was_sent_whole() -> None:
     sending.link.say(word)
     assert sending.state == "declined"
     assert sending.link.alive
+
+
+def test_a_word_on_a_link_that_was_replaced_by_one_that_is_gone() -> None:
+    hostile = Hostile(Source(b""))
+    (old,) = hostile.links
+    hostile.link(MALLORY, step=1)
+    fresh = hostile.links[-1]
+    hello = msgspec.structs.replace(hostile._hello(), instance=b"2" * 16)
+    offer = LaneOffer(ticket=b"t" * 16, transfer=b"x" * 16)
+    # All in one turn, so that the old link is not closed yet.
+    hostile.bench.turn(
+        *fresh.events(encode(hello)),
+        LinkClosed(fresh.link, "cut"),
+        *old.events(encode(offer)),
+    )
+    assert not old.alive

@@ -235,8 +235,10 @@ class Incoming:
         row = self._rows.by_id(contact.row, frame.transfer)
         code = self._unready(row)
         if code or row is None:
-            answer = LaneAnswer(ticket=frame.ticket, transfer=frame.transfer, code=code)
-            self._core.send(self._core.routes[contact.row].link, answer)
+            route = self._core.routes.get(contact.row)
+            if route is not None:  # there may be none: it came on a link that was replaced
+                answer = LaneAnswer(ticket=frame.ticket, transfer=frame.transfer, code=code)
+                self._core.send(route.link, answer)
             if row is not None and row.state == "done":
                 self._say_again(row)  # theirs may be an older copy of the history
             return
