@@ -58,7 +58,7 @@ def load_place(name: str) -> Place:
     """What is kept about the profile `name`; an empty one where there is nothing usable."""
     try:
         return msgspec.json.decode((folder(name) / "place.json").read_bytes(), type=Place)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Place()
 
 

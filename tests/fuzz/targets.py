@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .clients import CLIENT_TARGETS
 from .decoders import DECODER_TARGETS
+from .handshake import TLS_TARGETS
 from .lines import LINE_TARGETS
 from .peer import PEER_TARGETS
 from .rows import ROW_TARGETS
@@ -18,6 +19,7 @@ TARGETS: dict[str, Target] = {
     for target in (
         *DECODER_TARGETS,
         *CLIENT_TARGETS,
+        *TLS_TARGETS,
         *PEER_TARGETS,
         *LINE_TARGETS,
         *ROW_TARGETS,

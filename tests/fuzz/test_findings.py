@@ -12,6 +12,7 @@ from fuzz.bench import Bench
 from fuzz.conversation import Conversation
 from fuzz.peer import MALLORY, Hostile
 from fuzz.source import Source
+from tnt_client import repl_memory
 from tnt_client.connection import Connection, read_token
 from tnt_client.failures import NoDaemon, Refused
 from tnt_client.steps import ask_daemon
@@ -43,6 +44,12 @@ def test_a_damaged_endpoint_file_is_passed_over(
     (tmp_path / "run" / "a.json").write_bytes(data)
     (tmp_path / "run" / "x.json").write_bytes(msgspec.json.encode(endpoint()))
     assert places.read_endpoints() == [endpoint()]
+
+
+def test_a_damaged_place_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TNT_HOME", str(tmp_path))
+    (repl_memory.make_folder("x") / "place.json").write_bytes(b'{"x":' + b"[" * DEEP)
+    assert repl_memory.load_place("x") == repl_memory.Place()
 
 
 @pytest.mark.parametrize("data", [b"[" * DEEP, b'{"token":' + b"[" * DEEP, b"9" * 5000, b"\xff"])
@@ -98,6 +105,7 @@ def test_a_configuration_that_breaks_the_parser_is_said(tmp_path: Path, text: st
         ("message.received", ""),
         ("message.received", '{"state":5}'),
         ("error", "no"),
+        ("error", '{"x":' + "[" * DEEP),
     ],
 )
 def test_an_event_that_cannot_be_read_does_not_hold_up_the_others(type: str, detail: str) -> None:

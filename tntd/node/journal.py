@@ -89,7 +89,7 @@ class Journal:
     def _line(self, row: EventRow) -> bytes | None:
         try:
             kept = _json.decode(row.detail)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None  # damaged
         fields = self._fields(row, kept)
         if fields is None:
