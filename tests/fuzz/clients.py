@@ -49,7 +49,7 @@ def client_stream(data: bytes) -> None:
     handshake.first()
     feed = Feed(Model("alice"), "2026-01-01")
     try:
-        for piece in source.pieces(source.rest()):
+        for piece in source.pieces():
             for incoming in codec.feed(piece):
                 if handshake.welcome is None:
                     sent = handshake.receive(incoming)

@@ -58,7 +58,7 @@ def frames(data: bytes) -> None:
     limit = source.pick([limits.STRANGER_FRAME_BYTES_MAX, limits.FRAME_BYTES_MAX])
     reader = FrameReader(limit)
     try:
-        for piece in source.pieces(source.rest()):
+        for piece in source.pieces():
             reader.feed(piece)
             while (found := reader.next_frame()) is not None:
                 assert len(found[1]) <= limit

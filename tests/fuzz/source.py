@@ -48,7 +48,9 @@ class Source:
         """True once in `count` times; False at the end."""
         return self.below(count) == count - 1
 
-    def pieces(self, data: bytes) -> list[bytes]:
-        """`data`, cut in up to three places."""
-        cuts = sorted(self.below(len(data) + 1) for _ in range(self.below(4)))
+    def pieces(self) -> list[bytes]:
+        """All that is left, cut in up to three places."""
+        places = [self.below(65_536) for _ in range(self.below(4))]
+        data = self.rest()
+        cuts = sorted(place % (len(data) + 1) for place in places)
         return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
