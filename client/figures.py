@@ -11,12 +11,13 @@ from datetime import datetime
 from typing import Final
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_LARGEST: Final = 2**63 - 1  # bytes; no file has more, and a float cannot hold any number
 BAR_WIDTH: Final = 24
 
 
 def size(count: int) -> str:
     """`count` bytes: "0 B", "999 B", "1.2 MiB", "64 MiB"."""
-    value = float(count)
+    value = float(max(0, min(count, _LARGEST)))
     unit = 0
     while value >= 999.5 and unit < len(_UNITS) - 1:
         value /= 1024

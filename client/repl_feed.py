@@ -37,21 +37,18 @@ class Feed:
 
     def event(self, event: dict[str, Any], replayed: bool = False) -> list[Line]:
         """The lines that an event deserves.  `replayed`: it happened while nobody looked."""
+        type = str(event.get("type"))
         try:
             if "message" in event:
                 message = msgspec.convert(event["message"], Message)
-                return self._message(str(event["type"]), message, replayed)
+                return self._message(type, message, replayed)
             if "transfer" in event:
-                return self._transfer(
-                    str(event["type"]), msgspec.convert(event["transfer"], Transfer)
-                )
-            if event.get("type") == "error":
+                return self._transfer(type, msgspec.convert(event["transfer"], Transfer))
+            if type == "error":
                 hint = hint_as_typed(str(event.get("hint") or ""), "/")
                 return [render.trouble(str(event.get("text")), hint)]
             if "contact" in event:
-                return self._contact(
-                    str(event["type"]), msgspec.convert(event["contact"], Contact), replayed
-                )
+                return self._contact(type, msgspec.convert(event["contact"], Contact), replayed)
         except msgspec.ValidationError:
             pass  # an event of a newer daemon
         return []

@@ -195,7 +195,8 @@ class Link:
         if str(event.get("type")).startswith("message."):
             self.refresh()
         if event.get("type") == "transfer.state":
-            desk.texts.ended(msgspec.convert(event["transfer"], Transfer))
+            with suppress(KeyError, msgspec.ValidationError):  # of a newer daemon
+                desk.texts.ended(msgspec.convert(event["transfer"], Transfer))
         self.mark_read()
         desk.redraw()
 

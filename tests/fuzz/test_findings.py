@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from client_samples import contact, message, transfer
 from fuzz.bench import Bench
+from fuzz.clients import show
 from fuzz.conversation import Conversation
 from fuzz.peer import MALLORY, Hostile
 from fuzz.source import Source
 from tnt_client import repl_memory
 from tnt_client.connection import Connection, read_token
 from tnt_client.failures import NoDaemon, Refused
+from tnt_client.repl_feed import Feed
+from tnt_client.repl_model import Model
 from tnt_client.steps import ask_daemon
 from tntd import config
 from tntd.control import places
@@ -63,6 +68,21 @@ def test_a_damaged_token_file_is_said(tmp_path: Path, data: bytes) -> None:
 def test_an_endpoint_with_a_port_that_cannot_be_is_said(port: str) -> None:
     with pytest.raises(NoDaemon, match="does not answer"):
         Connection.open(endpoint(f"tcp:127.0.0.1:{port}"), "test", 1.0)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"message": msgspec.to_builtins(message())},
+        {"contact": msgspec.to_builtins(contact())},
+        {"transfer": msgspec.to_builtins(transfer())},
+        {"type": "transfer.state", "transfer": msgspec.to_builtins(transfer(bytes_total=10**400))},
+        {"type": "transfer.state", "transfer": msgspec.to_builtins(transfer(rate=-(10**400)))},
+    ],
+    ids=["message", "contact", "transfer", "huge size", "huge rate"],
+)
+def test_an_event_without_a_type_or_of_impossible_numbers_is_shown(event: dict[str, Any]) -> None:
+    show(event, Feed(Model("alice"), "2026-01-01"))
 
 
 def test_a_reply_of_another_shape_is_said() -> None:
