@@ -25,11 +25,15 @@ from tntd.limits import LINE_BYTES_MAX
 from tntd.machines.addresses import is_numeric
 
 from .source import Source
-from .target import Target
-from .values import Pool, struct
+from .target import Target, scenarios
+from .values import WORDS, Pool, struct
 
 TOKEN, NONCE = b"t" * 32, b"n" * 32
 _folder = tempfile.TemporaryDirectory(prefix="tnt-fuzz-")
+TIMES = (
+    "2026-11-24T12:03:00.000Z", "", "x", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999+00:00",
+    "2026-11-24", "2026-13-45T99:99:99Z", "\u0661", "1969-12-31T23:59:59-23:59",
+)  # fmt: skip
 WELCOME = {
     "protocol": 1,
     "version": "1",
@@ -61,9 +65,10 @@ def client_stream(data: bytes) -> None:
         pass
 
 
-def show(event: dict[str, Any], feed: Feed) -> None:
+def show(event: dict[str, Any], feed: Feed, *, replayed: bool = False) -> None:
     """An event on both clients' screens: safe to show, whatever it says."""
-    for line in (render_events.log_line(event), *feed.event(event), feed._model.toolbar()):
+    lines = feed.event(event, replayed)
+    for line in (render_events.log_line(event), *lines, feed._model.toolbar()):
         text = plain(line)
         assert text.isprintable() or "\u200d" in text, ascii(text)
         text.encode()
@@ -100,6 +105,24 @@ def _stream_seeds() -> list[bytes]:
 
 def _shown(source: Source, cls: type[msgspec.Struct], pool: Pool) -> Any:
     return msgspec.to_builtins(struct(source, cls, pool))
+
+
+def client_events(data: bytes) -> None:
+    """Events of the right shape, their values from anywhere, one after the other."""
+    source, pool = Source(data), Pool()
+    objects = {"message": Message, "contact": Contact, "transfer": Transfer}
+    feed = Feed(Model("alice"), "2026-01-01")
+    while source.left:
+        name = source.pick(list(schema.EVENTS))
+        event: dict[str, Any] = {"type": name, "cursor": "e.1", "at": source.pick(TIMES)}
+        for kind, cls in objects.items():
+            if schema.EVENTS[name] == kind or source.one_in(8):
+                shown = _shown(source, cls, pool)
+                shown.update({key: source.pick(TIMES) for key in shown if key.endswith("_at")})
+                event[kind] = shown
+        event.update({key: source.pick(WORDS) for key in ("text", "hint") if source.one_in(4)})
+        feed._model.current = source.pick([None, *feed._model.contacts])
+        show(event, feed, replayed=source.one_in(4))
 
 
 def endpoint_files(data: bytes) -> None:
@@ -147,5 +170,6 @@ def _endpoint_seeds() -> list[bytes]:
 
 CLIENT_TARGETS = (
     Target("client_stream", client_stream, _stream_seeds),
+    Target("client_events", client_events, scenarios, 1000),
     Target("endpoint_files", endpoint_files, _endpoint_seeds, 1024),
 )
