@@ -172,7 +172,8 @@ class Handshake:
         except ValueError as error:
             raise ProtocolFailure("a nonce that is not hex") from error
         expected = proof(token, b"daemon", self._nonce, nonce)
-        if not hmac.compare_digest(expected, challenge.proof):
+        # As bytes: texts that are not ASCII cannot be compared like this.
+        if not hmac.compare_digest(expected.encode(), challenge.proof.encode()):
             raise ProtocolFailure("it does not know the token, so it is not our daemon")
         self._challenged = True
         mine = proof(token, b"client", self._nonce, nonce)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from tntd import limits
+from tntd.control.visible import visible
 from tntd.effects import (
     Ask,
     CancelDial,
@@ -188,7 +189,7 @@ class Bench:
                 assert effect.client in self.clients
             case Log():
                 assert effect.level in LEVELS
-                assert effect.text.isprintable() or "\u200d" in effect.text, ascii(effect.text)
+                assert visible(effect.text) == effect.text, ascii(effect.text)
             case Stop():
                 self.stopped = True
 

@@ -20,6 +20,7 @@ from tnt_client.repl_feed import Feed
 from tnt_client.repl_model import Model
 from tntd.control import places, schema
 from tntd.control.schema import Contact, Message, Transfer
+from tntd.control.visible import visible
 from tntd.errors import CommandError
 from tntd.limits import LINE_BYTES_MAX
 from tntd.machines.addresses import is_numeric
@@ -70,8 +71,7 @@ def show(event: dict[str, Any], feed: Feed, *, replayed: bool = False) -> None:
     lines = feed.event(event, replayed)
     for line in (render_events.log_line(event), *lines, feed._model.toolbar()):
         text = plain(line)
-        assert text.isprintable() or "\u200d" in text, ascii(text)
-        text.encode()
+        assert visible(text) == text, ascii(text)
 
 
 def _stream_seeds() -> list[bytes]:

@@ -16,6 +16,7 @@ from fuzz.conversation import Conversation
 from fuzz.peer import MALLORY, Hostile
 from fuzz.source import Source
 from tnt_client import repl_memory
+from tnt_client.codec import Handshake, LineCodec, ProtocolFailure, Reply
 from tnt_client.connection import Connection, read_token
 from tnt_client.failures import NoDaemon, Refused
 from tnt_client.repl_feed import Feed
@@ -68,6 +69,14 @@ def test_a_damaged_token_file_is_said(tmp_path: Path, data: bytes) -> None:
 def test_an_endpoint_with_a_port_that_cannot_be_is_said(port: str) -> None:
     with pytest.raises(NoDaemon, match="does not answer"):
         Connection.open(endpoint(f"tcp:127.0.0.1:{port}"), "test", 1.0)
+
+
+@pytest.mark.parametrize("proof", ["\u00c7", "", "\U0001f600" * 64])
+def test_a_stranger_whose_proof_is_no_hex_is_a_stranger(proof: str) -> None:
+    handshake = Handshake(LineCodec(), "test", b"t" * 32, b"n" * 32)
+    handshake.first()
+    with pytest.raises(ProtocolFailure, match="does not know the token"):
+        handshake.receive(Reply(1, {"nonce": "6e" * 32, "proof": proof}))
 
 
 @pytest.mark.parametrize(
