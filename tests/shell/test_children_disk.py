@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tntd import limits
 from tntd.shell import child_disk, child_folder
 from tntd.shell.child_wire import Warm
 from tntd.tasks import (
@@ -216,6 +217,42 @@ def test_discard(place: Place) -> None:
     assert os.listdir(place.path) == []
     assert do(DiscardPart(place.bytes, b"two")) == Done()
     assert do(DiscardPart(place.bytes + b"/none", b"two")) == Done()
+
+
+def test_a_discarded_part_is_shortened_in_steps(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = 64 * limits.MIB
+    place.open_part(size=150 * limits.MIB)
+    os.truncate(place.parts / "part", 150 * limits.MIB)
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "ftruncate", lambda _, size: sizes.append(size))
+    assert do(DiscardPart(place.bytes, b"part")) == Done()
+    assert os.listdir(place.path) == []
+    assert sizes == [150 * limits.MIB - step, 150 * limits.MIB - 2 * step]
+
+
+def test_a_discarded_part_that_has_another_name_too_is_not_shortened(place: Place) -> None:
+    place.open_part()
+    os.truncate(place.parts / "part", 150 * limits.MIB)
+    os.link(place.parts / "part", place.path / "final")
+    assert do(DiscardPart(place.bytes, b"part")) == Done()
+    assert os.listdir(place.path) == ["final"]
+    assert (place.path / "final").stat().st_size == 150 * limits.MIB
+
+
+def test_a_part_is_discarded_for_good(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose removal was interrupted before it was on the disk."""
+    synced: list[int] = []
+    monkeypatch.setattr(child_folder, "sync", synced.append)
+    place.open_part(b"one")
+    place.open_part(b"two")
+    for count in (1, 2):
+        assert do(DiscardPart(place.bytes, b"one")) == Done()
+        assert len(synced) == count
+    assert do(DiscardPart(place.bytes, b"two")) == Done()
+    assert do(DiscardPart(place.bytes, b"two")) == Done()  # the folder of parts is gone
+    assert len(synced) == 4
 
 
 # -- publish ------------------------------------------------------------------------------

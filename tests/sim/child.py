@@ -147,6 +147,7 @@ class Tasks:
         if there is not None and there.inode == task.inode:
             if part is there:
                 disk.change((parts, task.part, None))
+                disk.sync_folder(parts)
             yield
             disk.sync_folder(task.folder)
             return Done()
@@ -177,7 +178,13 @@ class Tasks:
         parts = _parts(task.folder)
         if self._disk.find(parts, task.name) is not None:
             self._disk.change((parts, task.name, None))
+        yield
+        self._disk.check()
+        self._sync_removal(parts)
         return Done()
+
+    def _sync_removal(self, parts: bytes) -> None:
+        self._disk.sync_folder(parts)
 
     def _resolve(self, task: Resolve) -> Steps:
         yield

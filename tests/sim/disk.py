@@ -66,7 +66,7 @@ class Folder:
     files: dict[bytes, File] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Change:
     """Names set (a file) or removed (None) in folders, together; durable once one of the folders
     was synced, as a rename is in a journal."""
@@ -126,14 +126,18 @@ class Disk:
         self._pending.append(Change(list(names)))
 
     def sync_folder(self, folder: bytes) -> None:
-        """Make the names of a folder durable."""
-        rest: list[Change] = []
-        for change in self._pending:
-            if any(each[0] == folder for each in change.names):
-                self._settle(change)
-            else:
-                rest.append(change)
-        self._pending = rest
+        """Make the names of a folder durable, and what was done before to the same names
+        elsewhere."""
+        settled: list[Change] = []
+        names: set[tuple[bytes, bytes]] = set()
+        for change in reversed(self._pending):
+            mine = {(where, name) for where, name, _ in change.names}
+            if mine & names or any(where == folder for where, _ in mine):
+                settled.append(change)
+                names |= mine
+        self._pending = [change for change in self._pending if change not in settled]
+        for change in reversed(settled):
+            self._settle(change)
 
     def durable_names(self, folder: bytes) -> dict[bytes, File]:
         """What a power cut would leave at least."""

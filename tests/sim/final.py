@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tntd.node.present import item_id
 
+from .child import PARTS
 from .client import View
 from .heap import Violation
 from .machine import DOWNLOADS, Machine
@@ -37,6 +38,20 @@ def _unsettled_store(world: World, machine: Machine) -> str:
     for id, state, outgoing in sql.execute(query):
         way = "out" if outgoing else "in"
         return f"{machine.name}'s transfer {item_id(id)} ({way}) is {state}"
+    return _part_left(world, machine)
+
+
+def _part_left(world: World, machine: Machine) -> str:
+    """A part of no transfer that goes on.  (Of what a database has forgotten nobody knows.)"""
+    if machine.name in world.watcher.changed:
+        return ""
+    query = f"SELECT contact, id FROM transfers WHERE outgoing = 0 AND state NOT IN {ENDED}"
+    found = machine.database.sql.execute(query)
+    owned = {f"{contact}-{item_id(id)}.part".encode() for contact, id in found}
+    for path, folder in sorted(machine.disk.folders.items()):
+        for name in sorted(folder.files):
+            if path.endswith(b"/" + PARTS) and name not in owned:
+                return f"{machine.name} has the part {name!r} of nothing that goes on"
     return ""
 
 

@@ -26,6 +26,7 @@ from tntd.node.journal import Journal
 from tntd.node.mail import Mail
 from tntd.node.outgoing import Outgoing
 from tntd.node.pairs import Pairs
+from tntd.node.parts import Parts
 from tntd.node.transfers import Transfers
 from tntd.shell import driver
 from tntd.shell.driver import Driver
@@ -308,6 +309,18 @@ def rename_before_verify() -> Any:
 def nothing_is_finished_after_a_start() -> Any:
     """What was being put in place when the daemon ended is forgotten."""
     return mock.patch.object(Incoming, "start", lambda *_: None)
+
+
+@mutant
+def a_part_is_forgotten() -> Any:
+    """The removal of a part is asked for once, whatever comes of it."""
+    return mock.patch.object(Parts, "sweep", lambda *_: None)
+
+
+@mutant
+def a_removed_part_may_come_back() -> Any:
+    """The removal of a part is not on the disk when it is told."""
+    return mock.patch.object(Tasks, "_sync_removal", lambda *_: None)
 
 
 @mutant

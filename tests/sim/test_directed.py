@@ -38,24 +38,45 @@ def parts(machine: Machine) -> list[bytes]:
     return [name for folder in folders for name in folder.files if name.endswith(b".part")]
 
 
-def test_a_part_is_gone_after_its_cancel_wherever_the_receiver_ends():
+def cancel_when_there_is_a_part(world: World) -> None:
+    """Ann sends a long file; bob cancels it as soon as he has a part of it."""
+    ann, bob = friends(world)
+    ann.send_files(ann.friends[0], 1, size=900_000)
+    for _ in range(2000):
+        if parts(world.machines[1]):
+            break
+        world.heap.run(world.heap.now + 0.002)
+    if bob.client.ready:  # bob has not ended before
+        bob.client.request("transfers.list", {}, bob.cancel_one)
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["crash", "power"])
+def test_a_part_is_gone_after_its_cancel_wherever_the_receiver_ends(power: bool):
     worlds: list[World] = []
 
     def act(world: World) -> None:
         worlds.append(world)
-        ann, bob = friends(world)
-        ann.send_files(ann.friends[0], 1, size=900_000)
-        for _ in range(2000):
-            if parts(world.machines[1]):
-                break
-            world.heap.run(world.heap.now + 0.002)
-        if bob.client.ready:  # bob has not ended before
-            bob.client.request("transfers.list", {}, bob.cancel_one)
+        cancel_when_there_is_a_part(world)
         world.heap.run(world.heap.now + 30.0)
 
-    assert fail_at_every_point(act, lambda world: world.machines[1], power=False) > 10
+    assert fail_at_every_point(act, lambda world: world.machines[1], power=power) > 10
     assert len(worlds) > 10
     assert not any(parts(machine) for world in worlds for machine in world.machines)
+
+
+def test_a_part_that_a_failing_disk_keeps_is_removed_when_it_works_again():
+    def act(world: World) -> None:
+        cancel_when_there_is_a_part(world)
+        bob = world.machines[1]
+        bob.disk.error_chance = 1.0
+        world.heap.run(world.heap.now + 60.0)
+        assert parts(bob)
+        bob.disk.error_chance = 0.0
+        world.heap.run(world.heap.now + 90.0)
+        assert bob.runs == 1
+        assert not parts(bob)
+
+    scenario(act)
 
 
 @pytest.mark.parametrize("side", [0, 1], ids=["sender dials", "receiver dials"])

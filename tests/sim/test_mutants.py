@@ -14,6 +14,7 @@ LIKELY = {
     "both links kept": 11,
     "an undone turn lets go of nothing": 62,
     "nothing is finished after a start": 70,
+    "a part is forgotten": 97,
 }
 
 

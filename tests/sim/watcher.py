@@ -52,6 +52,7 @@ class Watcher:
         self.contents: set[bytes] = set()  # hashes of all files that were ever sent
         self.bystanders: dict[tuple[str, bytes], File] = {}
         self.damaged = False
+        self.changed: set[str] = set()  # names of machines whose database is another one now
         self.twins = False
         self.files_arrived = 0
         self._texts: dict[tuple[bytes, bytes], dict[int, bytes]] = {}
@@ -115,6 +116,7 @@ class Watcher:
     def restored(self, machine: Machine) -> None:
         """The machine's database is another one now."""
         self.damaged = True
+        self.changed.add(machine.name)
         mirror, sql = self.mirrors[machine.name], machine.database.sql
         (mirror.row,) = sql.execute("SELECT coalesce(max(row), 0) FROM messages").fetchone()
         mirror.received.clear()

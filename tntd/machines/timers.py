@@ -31,6 +31,10 @@ class Timers(Generic[Name]):
         """`name` has no deadline any more."""
         self._due.pop(name, None)
 
+    def has(self, name: Name) -> bool:
+        """Whether `name` has a deadline."""
+        return name in self._due
+
     def nearest(self) -> float | None:
         """The nearest deadline of all."""
         while self._heap:

@@ -14,17 +14,16 @@ from tntd.effects import CloseHandle
 from tntd.errors import Code, CommandError, RemoteError
 from tntd.events import LaneFailed, LaneFinished
 from tntd.machines.naming import check_file_name, final_name, show_path
-from tntd.node import present
 from tntd.node.core import Core
 from tntd.node.mail import Mail
 from tntd.node.outgoing import STRIKES_MAX
+from tntd.node.parts import Parts, part_name
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
 from tntd.tasks import (
     PASSING,
     Answer,
-    DiscardPart,
     Done,
     Failed,
     Inspect,
@@ -41,10 +40,11 @@ OFFERS_MAX = 10_000  # live ones from one contact
 class Incoming:
     """The receiver's half of the queue."""
 
-    def __init__(self, core: Core, mail: Mail, transfers: Transfers) -> None:
+    def __init__(self, core: Core, mail: Mail, transfers: Transfers, parts: Parts) -> None:
         self._core = core
         self._mail = mail
         self._transfers = transfers
+        self._parts = parts
         self._rows = core.store.transfers
         self._finishing: set[int] = set()  # whole and checked; being synced or put in place
         self._strikes: dict[int, int] = {}
@@ -54,6 +54,7 @@ class Incoming:
     def reset(self) -> None:
         """Forget all that is not in the store."""
         self._finishing.clear()
+        self._parts.reset()
 
     def start(self) -> None:
         """Finish what a crash has interrupted, and look again at what nobody has decided."""
@@ -67,9 +68,7 @@ class Incoming:
                 self._transfers.move(row, "queued", bytes_done=0)
             elif row.state == "offered":
                 self._consider(row, anew=False)
-        for row in self._rows.with_part():
-            if row.ended:
-                self._discard(row)
+        self._parts.sweep()
 
     # -- offers -----------------------------------------------------------------------
 
@@ -208,18 +207,8 @@ class Incoming:
             self._transfers.drop(moving)
         self._finishing.discard(row.row)
         if row.part:
-            self._discard(row)
+            self._parts.discard(row)
         return self._transfers.move(row, state, error=error)
-
-    def _discard(self, row: TransferRow) -> None:
-        """Remove the part; a crash before it is gone is made up for at the next start."""
-
-        def gone(answer: Answer) -> None:
-            if isinstance(answer, Done):
-                self._rows.update(row.row, part=0)
-
-        folder = row.folder or self._core.profile.downloads
-        self._core.ask(DiscardPart(folder, _part_name(row)), gone)
 
     # -- lanes ------------------------------------------------------------------------
 
@@ -251,7 +240,7 @@ class Incoming:
         request = OpenPart(
             moving.handle,
             row.folder or self._core.profile.downloads,
-            _part_name(row),
+            part_name(row),
             row.size,
             self._core.settings.reserve_bytes,
         )
@@ -371,7 +360,7 @@ class Incoming:
         assert row.folder is not None and row.chosen is not None
         request = Publish(
             folder=row.folder,
-            part=_part_name(row),
+            part=part_name(row),
             name=row.chosen,
             inode=row.part_inode,
             mtime_ns=row.mtime_ns,
@@ -395,8 +384,3 @@ class Incoming:
         else:
             text = answer.text if isinstance(answer, Failed) else "rename failed"
             self._fail(row, f"the receiver's downloads folder: {text}")
-
-
-def _part_name(row: TransferRow) -> bytes:
-    """One name for each transfer, whoever it comes from."""
-    return f"{row.contact}-{present.item_id(row.id)}.part".encode()

@@ -47,6 +47,7 @@ from tntd.node.journal import Journal
 from tntd.node.links import Links
 from tntd.node.mail import Mail
 from tntd.node.outgoing import Outgoing
+from tntd.node.parts import Parts
 from tntd.node.transfers import Transfers
 from tntd.store import Store
 from tntd.store.contacts import ContactRow
@@ -67,7 +68,8 @@ class Node:
         chat = Chat(core, self._mail)
         self._transfers = Transfers(core)
         self._outgoing = Outgoing(core, self._mail, self._transfers)
-        self._incoming = Incoming(core, self._mail, self._transfers)
+        parts = Parts(core)
+        self._incoming = Incoming(core, self._mail, self._transfers, parts)
         self._dialling = Dialling(core)
         self._links = Links(core, self._contacts, self._mail, self._dialling)
         self._clients = Clients(core, self._journal, self._transfers)
@@ -82,6 +84,7 @@ class Node:
             "offer": self._outgoing.offer_expired,
             "again": self._outgoing.again,
             "room": self._look_for_room,
+            "discard": parts.sweep,
         }
 
     def _join(self, chat: Chat) -> None:

@@ -37,6 +37,7 @@ from tntd.tasks import (
 
 PART_FOLDER = b".tnt-part"
 _READ_BYTES = 1 * limits.MIB
+_SHORTEN_BYTES = 64 * limits.MIB
 _RESERVE_FROM_BYTES = 1 * limits.MIB  # below, setting space aside costs more than it helps
 _RACE_TRIES = 20  # another daemon on the same folder may remove the empty part folder meanwhile
 _READ_FLAGS = os.O_RDONLY | child_folder.COMMON_FLAGS
@@ -142,16 +143,56 @@ def publish(task: Publish) -> Done:
 
 
 def discard_part(task: DiscardPart) -> Done:
-    """Remove a part, and the part folder when it is empty."""
+    """Remove a part for good, and the part folder when it is empty."""
     child_folder.check_name(task.name)
     try:
         with Folder.open(_absolute(task.folder)) as folder:
-            with _part_folder(folder) as parts:
-                parts.remove(task.name)
-            folder.remove_child(PART_FOLDER)
+            _discard(folder, task.name)
     except FileNotFoundError:
         return Done()
     return Done()
+
+
+def _discard(folder: Folder, name: bytes) -> None:
+    try:
+        with _part_folder(folder) as parts:
+            _shorten(parts, name)
+            parts.remove(name)
+            # Also where it was gone already: a power cut may bring back what was removed.
+            parts.sync()
+    except FileNotFoundError:
+        folder.sync()
+        return
+    folder.remove_child(PART_FOLDER)
+
+
+def _shorten(parts: Folder, name: bytes) -> None:
+    """Give a long part's space back in steps: all at once would hold up the file system, and
+    with it the commits of the database, for seconds.  A part that cannot be shortened is not."""
+    try:
+        descriptor = parts.open_file(name)
+    except OSError:
+        return
+    try:
+        found = os.fstat(descriptor)
+        # With two names it is a finished file, of which only the name here is to go.
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            _cut_down(descriptor, found)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def _cut_down(descriptor: int, found: os.stat_result) -> None:
+    size = found.st_size
+    reserved = getattr(found, "st_blocks", 0) * 512
+    if reserved > size + _SHORTEN_BYTES:
+        os.ftruncate(descriptor, reserved)  # else the first step frees all that was set aside
+        size = reserved
+    while size > _SHORTEN_BYTES:
+        size -= _SHORTEN_BYTES
+        os.ftruncate(descriptor, size)
 
 
 # -- parts --------------------------------------------------------------------------------
@@ -196,6 +237,7 @@ def _is_published(folder: Folder, task: Publish) -> bool:
             part = parts.find(task.part)
             if ours and part is not None and part.st_ino == task.inode:
                 parts.remove(task.part)  # linked to its name, and then the machine stopped
+                parts.sync()
     except FileNotFoundError:
         part = None
     if ours:
