@@ -117,6 +117,30 @@ def test_a_killed_repl_loses_nothing(pair: tuple[Daemon, Daemon], terminal: Open
     ]
 
 
+def test_a_history_that_was_restored_is_shown_by_what_is_unread(
+    pair: tuple[Daemon, Daemon], terminal: Open
+):
+    """The cursor that the REPL keeps is of the history that was replaced."""
+    alice, bob = pair
+    bob.sigterm()
+    backup = bob.data.with_name("backup")
+    shutil.copytree(bob.data, backup)
+    bob.start()
+    here = terminal("bob").repl("--name", "bob")
+    say(alice, "bob", *(f"gone {number}." for number in range(4)))
+    here.see(r"gone 3\.$").line("/detach").see(r"^shell\$$").forget()
+    bob.kill9()
+    shutil.rmtree(bob.data)
+    shutil.copytree(backup, bob.data)
+    bob.start()
+    say(alice, "bob", *(f"new {number}." for number in range(9)))
+    wait_for(lambda: bob.texts("alice")[-1:] == ["new 8."])
+    here.repl("--name", "bob").see(r"new 8\.$")
+    shown = "\n".join(here.everything())
+    assert "4 earlier items from alice" in shown
+    assert re.findall(r"alice: (new \d+\.)", shown) == [f"new {number}." for number in range(9)]
+
+
 def repl_of(terminal: Terminal) -> psutil.Process:
     """The REPL process in that terminal."""
     socket = terminal._socket

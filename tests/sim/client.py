@@ -2,7 +2,8 @@
 
 What holds always: events come with growing cursors and none is left out; a request gets exactly
 one reply as long as the client stays.  What it has seen is kept in a `View`, which at the end of
-a run must be what the store says.
+a run must be what the store says.  Where its cursor is gone (only a history that went back does
+that) it follows from the fresh one, and reads the lists.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ Then = Callable[[Any, Any], None]
 
 @dataclass(slots=True)
 class View:
-    """What events have told: numbers of all events, and the last word on each thing."""
+    """What events have told: numbers of all events after `base`, and the last word on each thing.
+    `listed` says that the lists have told what was before."""
 
     epoch: str = ""
+    base: int = 0
+    listed: bool = True
     numbers: list[int] = field(default_factory=list)
     messages: dict[str, str] = field(default_factory=dict)  # id -> state
     transfers: dict[str, str] = field(default_factory=dict)
@@ -37,7 +41,68 @@ class View:
     @property
     def cursor(self) -> str:
         """After the last event that was read."""
-        return f"{self.epoch}.{self.numbers[-1] if self.numbers else 0}"
+        return f"{self.epoch}.{self.numbers[-1] if self.numbers else self.base}"
+
+
+class Listing:
+    """The state read from the lists, page by page, into a view; `done` is called with whether
+    all was told."""
+
+    def __init__(
+        self,
+        ask: Callable[[str, dict[str, Any], Then], None],
+        view: View,
+        done: Callable[[bool], None],
+    ) -> None:
+        self._ask = ask
+        self._view = view
+        self._done = done
+        self._contacts: list[str] = []
+
+    def begin(self) -> None:
+        """Ask for the first page."""
+        self._transfers({})
+
+    def _transfers(self, place: dict[str, str]) -> None:
+        def told(result: Any) -> None:
+            page = result["transfers"]
+            self._view.transfers.update((each["id"], each["state"]) for each in page)
+            if page:
+                self._transfers({"before": page[0]["id"]})
+            else:
+                self._page("contacts.list", {}, contacts)
+
+        def contacts(result: Any) -> None:
+            self._contacts = [each["id"] for each in result["contacts"]]
+            self._next()
+
+        self._page("transfers.list", place, told)
+
+    def _next(self) -> None:
+        if self._contacts:
+            self._messages(self._contacts.pop(), {})
+        else:
+            self._done(True)
+
+    def _messages(self, contact: str, place: dict[str, str]) -> None:
+        def told(result: Any) -> None:
+            page = result["messages"]
+            self._view.messages.update((each["id"], each["state"]) for each in page)
+            if page:
+                self._messages(contact, {"before": page[0]["id"]})
+            else:
+                self._next()
+
+        self._page("messages.list", {"conversation": contact, **place}, told)
+
+    def _page(self, method: str, params: dict[str, Any], told: Callable[[Any], None]) -> None:
+        def answered(result: Any, error: Any) -> None:
+            if result is not None:
+                told(result)
+            elif error is not None:
+                self._done(False)
+
+        self._ask(method, params, answered)
 
 
 class Client:
@@ -49,6 +114,7 @@ class Client:
         self.view = View()
         self.ready = False
         self.unread = 0
+        self.gone = 0  # how often its cursor was
         self._on_ready = on_ready
         self._process: Any = None
         self._number = 0
@@ -114,11 +180,30 @@ class Client:
 
     def _subscribed(self, result: Any, error: Any) -> None:
         if error is not None and error["code"] == Code.CURSOR_GONE:
-            raise Violation(f"{self.name}: its cursor {self.view.cursor} is gone")
+            self._begin_at(error["data"]["cursor"])
+            return
         if result is None:
             self.leave()
             return
-        self.ready = True
+        if not self.view.listed:
+            Listing(self._ask, self.view, self._listed).begin()
+            return
+        self._listed(True)
+
+    def _begin_at(self, fresh: str) -> None:
+        """The cursor is gone: another history is there."""
+        epoch, _, number = fresh.partition(".")
+        if not self.machine.watcher.damaged or epoch == self.view.epoch:
+            raise Violation(f"{self.name}: its cursor {self.view.cursor} is gone")
+        self.gone += 1
+        self.view = View(epoch, int(number), listed=False)
+        self._ask("events.subscribe", {"since": fresh}, self._subscribed)
+
+    def _listed(self, whole: bool) -> None:
+        if not whole:
+            self.leave()
+            return
+        self.view.listed = self.ready = True
         self._on_ready()
 
     def receive(self, data: bytes) -> None:
@@ -161,8 +246,11 @@ class Client:
             return
         epoch, _, number = event["cursor"].partition(".")
         numbers = self.view.numbers
-        if epoch != self.view.epoch or (numbers and int(number) <= numbers[-1]):
+        last = numbers[-1] if numbers else self.view.base
+        same = epoch == self.view.epoch or self.machine.watcher.damaged
+        if not same or int(number) <= last:
             raise Violation(f"{self.name}: event {event['cursor']} after {self.view.cursor}")
+        self.view.epoch = epoch
         numbers.append(int(number))
         if "message" in event:
             self.view.messages[event["message"]["id"]] = event["message"]["state"]

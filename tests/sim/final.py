@@ -10,6 +10,7 @@ from .child import PARTS
 from .client import View
 from .heap import Violation
 from .machine import DOWNLOADS, Machine
+from .watcher import Epochs
 
 if TYPE_CHECKING:
     from .world import World
@@ -71,6 +72,7 @@ def check_final(world: World) -> None:
         _check_messages(world, machine)
         _check_transfers(world, machine)
         _check_views(world, machine)
+        _check_epochs(world, machine)
         world.watcher.check_files(machine)
         _check_files(world, machine)
 
@@ -136,11 +138,25 @@ def _check_views(world: World, machine: Machine) -> None:
     transfers = {item_id(id): state for id, state in sql.execute("SELECT id, state FROM transfers")}
     for client in (user.client, user.guest):
         view: View = client.view
-        if view.numbers != numbers:
-            missing = sorted(set(numbers) ^ set(view.numbers))[:5]
+        expected = [number for number in numbers if number > view.base]
+        if view.numbers != expected:
+            missing = sorted(set(expected) ^ set(view.numbers))[:5]
             raise Violation(f"{client.name} has seen other events than there are: {missing}")
         if view.messages != messages or view.transfers != transfers:
             raise Violation(f"{client.name}'s view is not what the store says")
+
+
+def _check_epochs(world: World, machine: Machine) -> None:
+    """A copy that knows that it is one does not honour the cursors of what it replaced."""
+    now, before = Epochs.of(machine), world.watcher.copies.get(machine.name)
+    assert machine.process is not None
+    told = machine.process.node._journal.cursor(0).partition(".")[0]
+    if now.events is None or told != now.events.hex():
+        raise Violation(f"{machine.name} tells cursors of an epoch that is not committed")
+    if before is None or before.events != now.events:
+        return
+    if any(now.envelopes.get(key) != epoch for key, epoch in before.envelopes.items()):
+        raise Violation(f"{machine.name} has noticed that it is a copy, and its cursors go on")
 
 
 def check_idle(world: World, before: dict[str, int], seconds: float) -> None:

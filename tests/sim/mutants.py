@@ -234,6 +234,12 @@ def cursor_off_by_one() -> Any:
 
 
 @mutant
+def cursors_outlive_a_restore() -> Any:
+    """After a restore the cursors of before mean other events, and nobody is told."""
+    return mock.patch.object(Mail, "_tell_renewed", lambda *_: None)
+
+
+@mutant
 def events_of_a_failed_turn_are_not_told_again() -> Any:
     """A client's cursor moves on although nothing was sent."""
     restart = Clients.restart

@@ -7,6 +7,7 @@ import pytest
 from sim.faults import Faults
 from sim.machine import Machine
 from sim.scenario import fail_at_every_point, friends, scenario
+from sim.user import User
 from sim.world import World
 from tntd.settings import Settings
 
@@ -229,3 +230,45 @@ def test_no_transfer_waits_for_ever_whose_history_went_back(side: int):
     for number in range(0, len(images), 1 + len(images) // 12):  # noqa: B007 - act reads it
         images.clear()
         scenario(act, idle=False)
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["sender", "receiver"])
+def test_a_cursor_from_before_a_restore_is_gone(side: int):
+    """Also where commits fail just then.  The client that comes back reads the lists instead."""
+    for fail_in in (None, *range(12)):
+
+        def act(world: World, fail_in: int | None = fail_in) -> None:
+            users = friends(world)
+            user, ann = users[side], users[0]
+            image = user.machine.database.copy()
+            write(world, ann, 3)
+            user.quiet = True
+            user.guest.attach()
+            world.heap.run(world.heap.now + 1.0)
+            view = user.guest.view
+            assert user.guest.ready
+            assert len(view.numbers) > 3
+            user.guest.leave()
+            world.replace_database(user.machine, image)
+            user.guest.view = view
+            user.machine.on_start.append(lambda: fail(user.machine, fail_in))
+            world.heap.run(world.heap.now + 30.0)
+            user.quiet = False
+            write(world, ann, 9)  # with that, the numbers of before are there again
+            user.guest.attach()
+            world.heap.run(world.heap.now + 10.0)
+            assert user.guest.gone == 1
+
+        scenario(act, idle=False)
+
+
+def write(world: World, user: User, count: int) -> None:
+    """Messages to the only friend, until they have arrived."""
+    for _ in range(count):
+        user.write(user.friends[0])
+    world.heap.run(world.heap.now + 10.0)
+
+
+def fail(machine: Machine, fail_in: int | None) -> None:
+    """So many commits later one fails."""
+    machine.database.fail_in = fail_in

@@ -43,6 +43,22 @@ class Mirror:
     done: set[bytes] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class Epochs:
+    """Under which epochs a machine numbers its events, and its envelopes to each contact."""
+
+    events: bytes | None
+    envelopes: dict[bytes, bytes]
+
+    @classmethod
+    def of(cls, machine: Machine) -> Epochs:
+        """What its database says."""
+        sql = machine.database.sql
+        found = sql.execute("SELECT value FROM settings WHERE key = 'event_epoch'").fetchone()
+        envelopes = sql.execute("SELECT key, out_epoch FROM contacts").fetchall()
+        return cls(found and found[0], dict(envelopes))
+
+
 class Watcher:
     """Watches all machines.  `damaged` says that somebody's history was restored or lost."""
 
@@ -53,6 +69,7 @@ class Watcher:
         self.bystanders: dict[tuple[str, bytes], File] = {}
         self.damaged = False
         self.changed: set[str] = set()  # names of machines whose database is another one now
+        self.copies: dict[str, Epochs] = {}  # of machines that had an older copy put back
         self.twins = False
         self.files_arrived = 0
         self._texts: dict[tuple[bytes, bytes], dict[int, bytes]] = {}
@@ -117,6 +134,9 @@ class Watcher:
         """The machine's database is another one now."""
         self.damaged = True
         self.changed.add(machine.name)
+        epochs = Epochs.of(machine)
+        if epochs.events is not None:
+            self.copies[machine.name] = epochs
         mirror, sql = self.mirrors[machine.name], machine.database.sql
         (mirror.row,) = sql.execute("SELECT coalesce(max(row), 0) FROM messages").fetchone()
         mirror.received.clear()

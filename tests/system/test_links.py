@@ -179,6 +179,7 @@ def test_a_restored_backup_of_the_sender_loses_and_doubles_nothing(daemon: Start
     for number in range(5):
         alice.rpc("messages.send", to="bob", text=f"lost {number}")
     wait_for(lambda: alice.contact("bob")["queued"] == 0)
+    cursor = alice.client().cursor
     alice.sigterm()
     bob.sigterm()
     shutil.rmtree(alice.data)
@@ -194,6 +195,11 @@ def test_a_restored_backup_of_the_sender_loses_and_doubles_nothing(daemon: Start
         *(f"lost {number}" for number in range(5)),
         *(f"new {number}" for number in range(9)),
     ]
+    # What a program remembers of the events of before is of another history.
+    with pytest.raises(RpcError) as caught:
+        alice.client().subscribe(cursor)
+    assert caught.value.code == 12
+    assert alice.client().subscribe(caught.value.data["cursor"])
 
 
 def test_a_restored_backup_of_the_receiver_says_what_it_misses(daemon: Start) -> None:

@@ -1,8 +1,10 @@
 """The event log read for clients: stored references made into notifications.
 
 What holds always: a cursor is opaque to clients (`epoch.number`, the epoch random for each
-database); the event is built from the rows as they are now, with the state that it was about; and
-one event that cannot be shown (of another version, or damaged) never holds up those behind it.
+database, and another one once it turns out to be an older copy, whose numbers have meant other
+events before); the event is built from the rows as they are now, with the state that it was
+about; and one event that cannot be shown (of another version, or damaged) never holds up those
+behind it.
 """
 
 from __future__ import annotations
@@ -40,11 +42,24 @@ class Journal:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._log = core.store.events
-        epoch = core.store.get_setting(_EPOCH_SETTING)
-        if epoch is None:
-            epoch = core.random(6)
-            core.store.set_setting(_EPOCH_SETTING, epoch)
-        self._epoch = epoch.hex()
+        self._known = ""
+        if core.store.get_setting(_EPOCH_SETTING) is None:
+            self.renew()
+
+    @property
+    def _epoch(self) -> str:
+        if not self._known:
+            self._known = (self._core.store.get_setting(_EPOCH_SETTING) or b"").hex()
+        return self._known
+
+    def renew(self) -> None:
+        """Begin a new epoch: the cursors that were given are gone, the events stay."""
+        self._core.store.set_setting(_EPOCH_SETTING, self._core.random(6))
+        self._known = ""
+
+    def reset(self) -> None:
+        """Forget all that is not in the store."""
+        self._known = ""
 
     def newest(self) -> int:
         """The number of the newest event."""

@@ -35,7 +35,8 @@ class Mail:
     """All outboxes.  The node fills the tables `arrived` (what to do with a body that came),
     `delivered` and `under_way` (which ids of a kind were acknowledged, or are merely sent);
     `doubted` is called with a contact's row when one of the two sides turns out to have lost
-    what it once knew: an older copy of its history was restored, or none, or it runs twice."""
+    what it once knew: an older copy of its history was restored, or none, or it runs twice;
+    `renewed` where that side is ours."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -45,6 +46,7 @@ class Mail:
         self.delivered: dict[int, Left] = {}
         self.under_way: dict[int, Left] = {}
         self.doubted: list[Callable[[int], None]] = []
+        self.renewed: list[Callable[[], None]] = []
         self._doubts: set[int] = set()
         self._dirty: set[int] = set()
         self._owed: dict[int, int] = {}  # link -> contact whose envelopes it brought
@@ -115,6 +117,7 @@ class Mail:
             self._contacts.update(row.row, in_epoch=trusted.epoch, in_upto=upto, in_upto_id=upto_id)
         if trusted.lowest > upto + 1 and trusted.highest >= upto:
             self._note_lost(row, trusted.lowest - 1 - upto)
+            self._tell_renewed()
             self._contacts.update(row.row, in_upto=trusted.lowest - 1, in_upto_id=None)
 
     def renew(self, row: ContactRow) -> None:
@@ -128,6 +131,11 @@ class Mail:
             out_acked_id=None,
         )
         self._core.log("warning", f"the outbox for {row.name} begins a new epoch")
+        self._tell_renewed()
+
+    def _tell_renewed(self) -> None:
+        for call in self.renewed:
+            call()
 
     def bind(self, contact: int, route: Route) -> None:
         """From now on the outbox goes over this link, from the last acknowledgement on."""

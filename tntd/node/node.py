@@ -95,6 +95,7 @@ class Node:
         links.went_up = [self._outgoing.went_up]
         links.went_down = [self._outgoing.went_down, self._incoming.went_down]
         self._mail.arrived[Cancel] = self._cancel_arrived
+        self._mail.renewed.append(self._journal.renew)
         for commands in (
             PeopleCommands(core, self._contacts, links, self._dialling, self._end_transfers),
             TalkCommands(core, self._contacts, chat),
@@ -130,6 +131,7 @@ class Node:
         where that is nobody's, start over from the store."""
         self._core.now = now
         self._core.keep_releases()
+        self._journal.reset()
         match event:
             case FrameArrived():
                 self._note_envelope(event)
@@ -149,7 +151,7 @@ class Node:
         self._links.reset()
         self._transfers.reset()
         self._dialling.reset()
-        for part in (self._mail, self._outgoing, self._incoming):
+        for part in (self._mail, self._outgoing, self._incoming, self._journal):
             part.reset()
         effects = core.effects
         core.reset()
