@@ -41,7 +41,12 @@ class View:
     @property
     def cursor(self) -> str:
         """After the last event that was read."""
-        return f"{self.epoch}.{self.numbers[-1] if self.numbers else self.base}"
+        return f"{self.epoch}.{self.last}"
+
+    @property
+    def last(self) -> int:
+        """The number of the last event that was read."""
+        return self.numbers[-1] if self.numbers else self.base
 
 
 class Listing:
@@ -245,13 +250,12 @@ class Client:
         if "cursor" not in event:
             return
         epoch, _, number = event["cursor"].partition(".")
-        numbers = self.view.numbers
-        last = numbers[-1] if numbers else self.view.base
+        last = self.view.last
         same = epoch == self.view.epoch or self.machine.watcher.damaged
         if not same or int(number) <= last:
             raise Violation(f"{self.name}: event {event['cursor']} after {self.view.cursor}")
         self.view.epoch = epoch
-        numbers.append(int(number))
+        self.view.numbers.append(int(number))
         if "message" in event:
             self.view.messages[event["message"]["id"]] = event["message"]["state"]
         if "transfer" in event:

@@ -60,8 +60,10 @@ def _unsettled_user(world: World, machine: Machine) -> str:
     user = world.users[machine.name]
     if user.wants:
         return f"{machine.name} has no answer to {next(iter(user.wants))}"
+    newest = "SELECT coalesce(max(number), 0) FROM events"
+    (last,) = machine.database.sql.execute(newest).fetchone()
     for client in (user.client, user.guest):
-        if client.unread or not client.ready:
+        if client.unread or not client.ready or client.view.last < last:
             return f"{client.name} is not up to date"
     return ""
 

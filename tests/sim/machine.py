@@ -162,7 +162,7 @@ class Machine:
 
     def start(self) -> None:
         """Start the daemon (and the machine, where it is off)."""
-        if self.process is not None:
+        if self.process is not None or self.no_restart:
             return
         if not self.powered:
             self.powered = True

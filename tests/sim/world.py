@@ -158,12 +158,12 @@ class World:
         self.heap.run(self.heap.now + IDLE_S)
         check_idle(self, before, IDLE_S)
 
-    def _run_twice(self, machine: Machine) -> None:
-        """A copy of the machine with the same key and database runs for a while."""
+    def run_twice(self, machine: Machine, image: bytes, until: float) -> None:
+        """A copy of the machine with the same key and an image of its database runs for a while."""
         name = f"{machine.name}-twin"
         twin = Machine(name, self.network, self.watcher, self.faults, machine.settings)
         twin.identity, twin.host = machine.identity, "203.0.113.9"
-        twin.database.load(self._image)
+        twin.database.load(image)
         self.watcher.add(twin)
         self.watcher.restored(twin)
         user = User(twin, self.watcher)
@@ -176,7 +176,7 @@ class World:
             twin.end("crash")
             user.quiet = True
 
-        self.heap.at(min(self.faults.until, self.heap.now + 30.0 * self.rng.random()), end)
+        self.heap.at(until, end)
 
     # -- damage --------------------------------------------------------------------------
 
@@ -188,7 +188,8 @@ class World:
         machine = self._victim
         self.heap.note(machine.name, f"damage: {self.faults.damage}")
         if self.faults.damage == "twin":
-            self._run_twice(machine)
+            until = min(self.faults.until, self.heap.now + 30.0 * self.rng.random())
+            self.run_twice(machine, self._image, until)
             return
         self.replace_database(machine, self._image if self.faults.damage == "restore" else None)
 

@@ -54,11 +54,13 @@ class Pairs:
         if route is None or route.link not in links:
             self._take_over(contact, number)
         elif _instance(links[route.link]) != _instance(links[number]):
-            old = route.link
+            old, rival = route.link, self._rivals.pop(contact, None)
             self._take_over(contact, number)
-            # Whoever still reads this is not what was replaced: a second copy of the profile.
-            self._core.send(old, LinkError(code="replaced", text=""))
-            self._core.emit(CloseLink(old, "replaced: they were started anew"))
+            for link in (old, rival):
+                if link is not None:
+                    # Whoever still reads this is not what was replaced: a second copy.
+                    self._core.send(link, LinkError(code="replaced", text=""))
+                    self._core.emit(CloseLink(link, "replaced: they were started anew"))
         else:
             previous = self._rivals.get(contact)
             self._rivals[contact] = number

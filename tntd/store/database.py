@@ -74,7 +74,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """Commits what was written inside, or rolls back on an exception.
 
-        Raises StoreFailed where SQLite cannot begin or commit (disk full, I/O error).
+        Raises StoreFailed where SQLite cannot begin, write or commit (disk full, I/O error).
         """
         try:
             self.sql.execute("BEGIN IMMEDIATE")
@@ -83,9 +83,11 @@ class Database:
         try:
             yield
             self._commit()
-        except BaseException:
+        except BaseException as error:
             if self.sql.in_transaction:
                 self.sql.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise StoreFailed(str(error)) from error
             raise
 
     def _commit(self) -> None:
