@@ -43,6 +43,7 @@ setup(
     package_dir={"tnt_client": "client"},
     package_data={"tntd": ["py.typed"], "tnt_client": ["py.typed"]},
     install_requires=[
+        "backports.zstd>=1.0; python_version < '3.14'",
         "blake3>=1.0.5",
         "cryptography>=50",
         "mnemonic>=0.21",

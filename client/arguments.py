@@ -80,7 +80,7 @@ def _fill(parser: argparse.ArgumentParser, row: Verb, where: Where) -> None:
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument, where: Where) -> None:
     more: dict[str, Any] = {}
     if argument.many or argument.kind is Kind.TEXT:
-        more["nargs"] = "+"
+        more["nargs"] = "*" if argument.optional else "+"
     elif argument.optional or (argument.current and where is Where.REPL):
         more["nargs"] = "?"
     if argument.choices:
@@ -105,7 +105,8 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     else:
         more["action"] = "store_true"
         more["default"] = False
-    parser.add_argument(f"--{option.name}", **more)
+    short = [f"-{option.short}"] if option.short else []
+    parser.add_argument(*short, f"--{option.name}", **more)
 
 
 def _number(least: int, most: int) -> Any:

@@ -1,4 +1,4 @@
-"""`tnt demo`: two daemons, a chat and a checked transfer between them, on this machine.
+"""`tnt demo`: two daemons, a chat, and a file and a folder between them, on this machine.
 
 What holds always: everything happens below one temporary folder, on loopback, through the real
 programs; each step is checked, not only shown; and whether it goes well or not, both daemons
@@ -40,6 +40,7 @@ from .terminal import Output
 PROGRAM: Final = "tnt demo"
 FILE_BYTES: Final = 64 * MIB
 STEP_TIMEOUT_S: Final = 60.0
+FOLDER_FILES: Final = 500
 AWAY_MESSAGES: Final = 5
 _LOG_LINES: Final = 5
 _TERMINATED: Final = 143  # 128 + SIGTERM, as shells say it
@@ -98,6 +99,7 @@ class Demo:
         self._chat(alice, bob)
         self._chat(bob, alice)
         self._pass_a_file(alice, bob)
+        self._pass_a_folder(alice, bob)
         self._come_and_go(alice, bob)
         self._stop()
 
@@ -179,14 +181,7 @@ class Demo:
         raw = alice.call("transfers.send", to="bob", paths=[str(source)])["transfers"][0]
         self._follow(alice, raw)
         seconds = time.monotonic() - began
-        received = bob.wait_event(
-            lambda event: (
-                event["type"] == "transfer.state" and event["transfer"]["state"] == "done"
-            ),
-            "the file at bob's",
-            self._timeout,
-        )["transfer"]
-        target = Path(received["path"])
+        target = self._place_of(bob, raw["id"])
         _require(target != source and target.name == "new_random.bin", f"it arrived as {target}")
         digest = _hash(source)
         _require(_hash(target) == digest, f"{target} differs from what was sent")
@@ -196,16 +191,47 @@ class Demo:
         )
         self.tell(f"the BLAKE3 hash is the same on both sides: {digest[:16]}…")
 
-    def _follow(self, side: Side, raw: dict[str, Any]) -> None:
-        while raw["state"] != "done":
-            self._output.bars([msgspec.convert(raw, Transfer)])
+    def _pass_a_folder(self, alice: Side, bob: Side) -> None:
+        source = self._home / "folder"
+        for number in range(FOLDER_FILES):
+            file = source / f"part {number % 10}" / f"{number}.bin"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(secrets.token_bytes(1 + number))
+        (source / "empty").mkdir()
+        began = time.monotonic()
+        raw = alice.call("transfers.send", to="bob", paths=[str(source)])["transfers"][0]
+        self._follow(alice, raw, bars=False)
+        seconds = time.monotonic() - began
+        target = self._place_of(bob, raw["id"])
+        _require(target.name == "new_folder", f"the folder arrived as {target}")
+        _require(_listing(target) == _listing(source), f"{target} differs from what was sent")
+        count = figures.count(FOLDER_FILES, "small file")
+        self.tell(f"alice sent bob a folder of {count} in {seconds:.1f} s, and all are the same")
+
+    def _place_of(self, side: Side, id: str) -> Path:
+        received = side.wait_event(
+            lambda event: (
+                event["type"] == "transfer.state"
+                and event["transfer"]["id"] == id
+                and event["transfer"]["state"] == "done"
+            ),
+            f"what {side.name} receives",
+            self._timeout,
+        )["transfer"]
+        return Path(received["path"])
+
+    def _follow(self, side: Side, raw: dict[str, Any], bars: bool = True) -> None:
+        id = raw["id"]
+        while True:
+            if bars:
+                self._output.bars([msgspec.convert(raw, Transfer)])
+            if raw["state"] == "done":
+                return
             if raw["state"] in ("failed", "cancelled", "declined"):
-                raise Refused(f"the file was not delivered: {raw['error'] or raw['state']}")
-            # It is the only one there is.
-            raw = side.wait_event(lambda event: "transfer" in event, "the file", self._timeout)[
-                "transfer"
-            ]
-        self._output.bars([msgspec.convert(raw, Transfer)])
+                raise Refused(f"{raw['name']} was not delivered: {raw['error'] or raw['state']}")
+            raw = side.wait_event(
+                lambda event: event.get("transfer", {}).get("id") == id, raw["name"], self._timeout
+            )["transfer"]
 
     # -- coming and going ---------------------------------------------------------------
 
@@ -281,6 +307,14 @@ class Demo:
 def _require(fine: bool, trouble: str) -> None:
     if not fine:
         raise Refused(trouble)
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    """What is in a folder: a path below it and the hash there, none of a folder."""
+    return {
+        str(path.relative_to(folder)): _hash(path) if path.is_file() else ""
+        for path in folder.rglob("*")
+    }
 
 
 def _hash(path: Path) -> str:

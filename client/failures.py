@@ -47,6 +47,12 @@ class NoDaemon(ClientFailure):
     exit_code = NO_DAEMON
 
 
+class Interrupted(ClientFailure):
+    """The user has interrupted it, and it is good to know what became of it."""
+
+    exit_code = INTERRUPTED
+
+
 class TimedOut(ClientFailure):
     """What was waited for has not come in time."""
 

@@ -87,8 +87,8 @@ def date_and_clock(stamp: str | None) -> str:
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """`number` with its noun: "1 file", "3 files"."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+    """`number` with its noun: "1 file", "3,000 files"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def cells(text: str) -> int:

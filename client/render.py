@@ -194,8 +194,18 @@ def connected(contact: Contact, slash: str = "") -> Line:
 
 
 def transfer_what(transfer: Transfer) -> str:
-    """Name and size: "photo.jpg (1.2 MiB)"."""
-    return f"{visible(transfer.name)} ({figures.size(transfer.bytes_total)})"
+    """Name and size: "photo.jpg (1.2 MiB)", "photos (212 files, 1.2 GiB)"."""
+    name, size = visible(transfer.name), figures.size(transfer.bytes_total)
+    if transfer.counting:
+        found = f"at least {figures.count(transfer.files, 'file')}, {size}"
+        return f"{name} ({found if transfer.files else 'being counted'})"
+    many = "" if is_one_file(transfer) else f"{figures.count(transfer.files, 'file')}, "
+    return f"{name} ({many}{size})"
+
+
+def is_one_file(transfer: Transfer) -> bool:
+    """Whether it is a file, not a folder with one in it."""
+    return transfer.files == 1 and transfer.kind == "file"
 
 
 def transfer_peer(transfer: Transfer) -> str:
@@ -212,28 +222,46 @@ def transfer_news(transfer: Transfer, slash: str = "") -> Line | None:
     """The line that a new state of a transfer deserves, None for one that needs none."""
     what, peer = transfer_what(transfer), transfer_peer(transfer)
     if transfer.state == "done":
-        return _transfer_done(transfer, what)
+        return _transfer_done(transfer, what, slash)
     if transfer.state == "failed":
-        return trouble(f"{what} {peer} failed: {transfer.error or 'no reason was given'}")
+        return trouble(f"{what} {peer} failed: {transfer_failure(transfer, slash)}")
+    if transfer.state == "paused":
+        reason = f": {transfer.error}" if transfer.error else ""
+        return note(f"{what} {peer} is paused{reason}; {slash}resume {transfer_id(transfer)}")
     if transfer.state in ("cancelled", "declined"):
         reason = f": {transfer.error}" if transfer.error else ""
         return note(f"{what} {peer} was {transfer.state}{reason}")
     if transfer.state == "offered" and transfer.direction == "in":
         id = transfer_id(transfer)
         return note(
-            f"{visible(transfer.contact)} offers {what}: {slash}transfers get {id} "
-            f"or {slash}transfers decline {id}"
+            f"{visible(transfer.contact)} offers {what}: {slash}get {id} or {slash}decline {id}"
         )
     return None
 
 
-def _transfer_done(transfer: Transfer, what: str) -> Line:
+def transfer_failure(transfer: Transfer, slash: str = "") -> str:
+    """Why a transfer failed, in words; where files of it failed, with what to do about them."""
+    if not transfer.failed or transfer.files < 1 or is_one_file(transfer):
+        return transfer.error or "no reason was given"
+    id = transfer_id(transfer)
+    which = f"{transfer.failed:,} of {figures.count(transfer.files, 'file')} failed"
+    told = f"; {transfer.error}" if transfer.error else ""
+    more = f", {slash}again {id} sends them once more" if transfer.direction == "out" else ""
+    return f"{which}{told}; {slash}files {id} tells why{more}"
+
+
+def _transfer_done(transfer: Transfer, what: str, slash: str) -> Line:
+    left_out = ""
+    if transfer.skipped:
+        why = f"{slash}files {transfer_id(transfer)} tells why"
+        left_out = f"; {figures.count(transfer.skipped, 'file')} left out, {why}"
     if transfer.direction == "out":
-        return note(f"{visible(transfer.contact)} has {what}")
-    return note(f"received {what} from {visible(transfer.contact)}: {visible(transfer.path or '')}")
+        return note(f"{visible(transfer.contact)} has {what}{left_out}")
+    place = visible(transfer.path or "")
+    return note(f"received {what} from {visible(transfer.contact)}: {place}{left_out}")
 
 
-def transfer_line(transfer: Transfer) -> Line:
+def transfer_line(transfer: Transfer, slash: str = "") -> Line:
     """One line of the list of transfers."""
     state = transfer.state
     line: Line = [
@@ -241,8 +269,12 @@ def transfer_line(transfer: Transfer) -> Line:
         (PLAIN, f"{transfer_peer(transfer)}  {transfer_what(transfer)}  "),
         (BAD if state == "failed" else GOOD if state == "done" else PLAIN, state),
     ]
-    if state == "active":
+    if state in ("active", "paused"):
         line.append((PLAIN, f" {transfer_progress(transfer)}"))
+    counts = (("failed", transfer.failed, BAD), ("skipped", transfer.skipped, NOTE))
+    line += [(style, f", {count:,} {what}") for what, count, style in counts if count]
+    if transfer.failed or transfer.skipped:
+        line.append((DIM, f" ({slash}files {transfer_id(transfer)})"))
     if transfer.error:
         line.append((DIM, f"  {visible(transfer.error)}"))
     elif transfer.path and state == "done" and transfer.direction == "in":
@@ -251,20 +283,30 @@ def transfer_line(transfer: Transfer) -> Line:
 
 
 def transfer_progress(transfer: Transfer) -> str:
-    """How far a running transfer is: "43% 12.3 MiB/s"."""
-    done = f"{figures.percent(transfer.bytes_done, transfer.bytes_total)}%"
-    return f"{done} {figures.rate(transfer.rate)}".rstrip()
+    """How far a running transfer is: "43% 12.3 MiB/s"; while it is counted there is no percent."""
+    if transfer.counting:
+        done = f"{figures.size(transfer.bytes_done)} so far"
+    else:
+        done = f"{figures.percent(transfer.bytes_done, transfer.bytes_total)}%"
+    rate = figures.rate(transfer.rate) if transfer.state == "active" else ""
+    return f"{done} {rate}".rstrip()
 
 
-def transfer_bar(transfer: Transfer) -> str:
+def transfer_bar(transfer: Transfer, with_peer: bool = False) -> str:
     """A progress line with a bar, no wider than 80 columns for a short name."""
     done, total = transfer.bytes_done, transfer.bytes_total
-    name = visible(transfer.name)
-    name = name if len(name) <= 24 else name[:23] + "…"
-    line = (
-        f"{name}  [{figures.bar(done, total)}] {figures.percent(done, total):3}%  "
-        f"{figures.size(done)} of {figures.size(total)}"
-    )
+    name = figures.fitted(visible(transfer.name), 24)
+    if with_peer:
+        name += f" {'to' if transfer.direction == 'out' else 'from'} "
+        name += figures.fitted(visible(transfer.contact), 16)
+    if transfer.counting:
+        line = f"{name}  {figures.size(done)} of at least {figures.size(total)}"
+    else:
+        width = figures.BAR_WIDTH // 2 if with_peer else figures.BAR_WIDTH
+        bar = f"[{figures.bar(done, total, width)}] {figures.percent(done, total):3}%"
+        line = f"{name}  {bar}  {figures.size(done)} of {figures.size(total)}"
+    if transfer.failed:
+        line += f", {transfer.failed:,} failed"
     if transfer.state != "active":
         return f"{line}  {transfer.state}"
     left = f"  {figures.duration(transfer.eta_s)} left" if transfer.eta_s else ""

@@ -14,11 +14,14 @@ from typing import Final
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
+from tntd.control.schema import Transfer
+from tntd.control.tunables import TUNABLES
 from tntd.control.visible import visible
 
 from . import figures, render
-from .repl_model import Model
-from .verbs import VERBS, Kind, Verb, Where, verbs_of
+from .repl_model import RUNNING, Model
+from .verbs import VERBS, Argument, Kind, Verb, Where, verbs_of
+from .verbs_settings import DEFAULT
 from .words import ends_inside, quoted, split
 
 ENTRIES_MAX: Final = 300  # of a folder; more is no help
@@ -61,27 +64,32 @@ class ReplCompleter(Completer):
     def _arguments(self, verb: Verb, rest: str) -> Iterable[Completion]:
         words = split(rest)
         inside = ends_inside(rest)
-        index = sum(
-            1 for word in (words[:-1] if inside else words) if not word.text.startswith("--")
-        )
+        whole = [word.text for word in (words[:-1] if inside else words)]
+        before = [text for text in whole if not text.startswith("--")]
         typed = words[-1].text if inside else ""
         width = len(rest) - words[-1].start if inside else 0
         if typed.startswith("--"):
             return self._options(verb, typed)
-        argument = next(iter(verb.arguments[index:]), None)
+        argument = next(iter(verb.arguments[len(before) :]), None)
         if argument is None and verb.arguments and verb.arguments[-1].many:
             argument = verb.arguments[-1]
         if argument is None:
             return ()
-        match argument.kind:
+        if argument.kind in (Kind.PATH, Kind.VALUE, Kind.CHOICE):
+            return _own(argument, before, typed, width)
+        return self._known(verb, argument.kind, before, typed)
+
+    def _known(self, verb: Verb, kind: Kind, before: list[str], typed: str) -> Iterable[Completion]:
+        """What the daemon's state, or the table of verbs, has for an argument of that kind."""
+        match kind:
             case Kind.CONTACT:
                 return self._contacts(verb, typed)
-            case Kind.PATH:
-                return paths(typed, width)
+            case Kind.CONTACTS:
+                return self._contacts(verb, typed.rpartition(",")[2])
             case Kind.TRANSFER:
-                return self._transfers(typed)
-            case Kind.CHOICE:
-                return [Completion(c, -width) for c in argument.choices if c.startswith(typed)]
+                return self._transfers(before[0] if verb.name == "transfers" else verb.name, typed)
+            case Kind.SETTING:
+                return _settings(typed)
             case Kind.VERB:
                 return self._verbs(typed, "")
             case _:
@@ -108,12 +116,55 @@ class ReplCompleter(Completer):
                     display_meta=render.contact_state(contact),
                 )
 
-    def _transfers(self, typed: str) -> Iterator[Completion]:
-        for transfer in self._model.transfers.values():
+    def _transfers(self, action: str, typed: str) -> Iterator[Completion]:
+        known = (*self._model.transfers.values(), *self._model.ended.values())
+        for transfer in known:
             id = render.transfer_id(transfer)
-            if id.startswith(typed):
+            if _fits(action, transfer) and id.startswith(typed):
                 what = f"{render.transfer_what(transfer)} {render.transfer_peer(transfer)}"
                 yield Completion(id, -len(typed), display_meta=f"{what}, {transfer.state}")
+
+
+def _own(argument: Argument, before: list[str], typed: str, width: int) -> Iterable[Completion]:
+    """What has nothing to do with the daemon: paths, and words of a fixed list."""
+    if argument.kind is Kind.PATH:
+        return paths(typed, width)
+    if argument.kind is Kind.CHOICE:
+        return [Completion(word, -width) for word in argument.choices if word.startswith(typed)]
+    return _values(before[0], typed, width)
+
+
+def _settings(typed: str) -> Iterator[Completion]:
+    for row in TUNABLES.values():
+        if row.name.startswith(typed):
+            yield Completion(
+                row.name + " ", -len(typed), display=row.name, display_meta=row.meaning
+            )
+
+
+def _values(setting: str, typed: str, width: int) -> Iterator[Completion]:
+    row = TUNABLES.get(setting)
+    words = ("on", "off", DEFAULT) if row is not None and row.kind == "flag" else (DEFAULT,)
+    yield from (Completion(word, -width) for word in words if word.startswith(typed))
+    if row is not None and row.kind == "folder":
+        yield from (path for path in paths(typed, width) if path.text.endswith(os.sep))
+
+
+def _fits(action: str, transfer: Transfer) -> bool:
+    """Whether a command makes sense for a transfer as it is."""
+    match action:
+        case "get" | "decline":
+            return transfer.state == "offered" and transfer.direction == "in"
+        case "pause":
+            return transfer.state in RUNNING and transfer.state != "paused"
+        case "resume":
+            return transfer.state == "paused"
+        case "again":
+            return transfer.state == "failed"
+        case "cancel" | "first":
+            return transfer.state in RUNNING
+        case _:
+            return True
 
 
 def paths(typed: str, width: int) -> Iterator[Completion]:

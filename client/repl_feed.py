@@ -185,10 +185,16 @@ class Feed:
     # -- transfers --------------------------------------------------------------------
 
     def _transfer(self, type: str, transfer: Transfer) -> list[Line]:
+        before = self._model.transfers.get(transfer.id)
         self._model.set_transfer(transfer)
         if type == "transfer.progress" or (type == "transfer.offered") != (
             transfer.state == "offered"
         ):
             return []  # the toolbar shows it, or it is an offer that has been decided since
+        if self._model.decided.get(transfer.id) == transfer.state:
+            del self._model.decided[transfer.id]
+            return []  # a command of ours led to it, and has told
+        if transfer.state == "paused" and before is not None and before.state == "paused":
+            return []  # known
         line = render.transfer_news(transfer, "/")
         return [] if line is None else [line]

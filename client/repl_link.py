@@ -28,7 +28,8 @@ PROGRAM: Final = "tnt-repl"
 REFRESH_DELAY_S: Final = 0.15  # so that many events are one look at the contacts
 RETRY_FIRST_S: Final = 0.2
 RETRY_MAX_S: Final = 2.0
-_RUNNING: Final = ("queued", "offered", "active")
+_TOLD: Final = ("paused", "cancelled", "declined")
+_RUNNING: Final = ("queued", "offered", "active", "paused")
 
 
 class Link:
@@ -52,7 +53,18 @@ class Link:
         """Ask the daemon.  Raises CommandError, TimedOut, NoDaemon."""
         if self._connection is None or not self.attached.is_set():
             raise NoDaemon(f"{self.name}'s daemon is gone; try again when it is back")
-        return await self._connection.call(method, params)
+        result = await self._connection.call(method, params)
+        self._note(method, result)
+        return result
+
+    def _note(self, method: str, result: Any) -> None:
+        """What a decision of ours led to is known at once, so that its event is no news."""
+        if method.startswith("transfers.") and isinstance(result, dict) and "transfer" in result:
+            with suppress(msgspec.ValidationError):  # of a newer daemon
+                transfer = msgspec.convert(result["transfer"], Transfer)
+                self._desk.model.set_transfer(transfer)
+                if transfer.state in _TOLD:
+                    self._desk.model.decided[transfer.id] = transfer.state
 
     # -- coming and going -------------------------------------------------------------
 
@@ -75,7 +87,7 @@ class Link:
         desk = self._desk
         self.attached.clear()
         desk.model.attached = False
-        desk.model.transfers.clear()
+        desk.model.forget_transfers()
         if not self.stopping:
             text = (
                 f"{self.name}'s daemon is gone; waiting for it to come back "
@@ -159,7 +171,7 @@ class Link:
         desk.model.set_contacts(contacts)
         desk.feed.know(contacts)
         desk.choose_conversation()
-        for state in _RUNNING:
+        for state in (*_RUNNING, "failed"):
             answer = await connection.call("transfers.list", {"state": state})
             for transfer in msgspec.convert(answer, TransferList).transfers:
                 desk.model.set_transfer(transfer)

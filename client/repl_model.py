@@ -17,6 +17,7 @@ from .render import Line
 
 RUNNING: Final = frozenset({"active", "queued", "offered", "paused"})
 _TRANSFERS_SHOWN_MAX: Final = 2  # in the toolbar
+_ENDED_KEPT_MAX: Final = 100  # to complete their ids
 
 
 class Model:
@@ -27,7 +28,9 @@ class Model:
         self.own_id = ""
         self.attached = False
         self.contacts: dict[str, Contact] = {}
-        self.transfers: dict[str, Transfer] = {}
+        self.transfers: dict[str, Transfer] = {}  # that have not ended
+        self.decided: dict[str, str] = {}  # id: the state that a command of ours led to, and told
+        self.ended: dict[str, Transfer] = {}  # the last ones that have
         self.current: str | None = None  # the id of a contact
         self.unsent = 0  # typed here, not yet taken by the daemon
         self.busy: list[str] = []  # commands under way
@@ -46,11 +49,20 @@ class Model:
         self.contacts[contact.id] = contact
 
     def set_transfer(self, transfer: Transfer) -> None:
-        """One transfer, new or changed; those that have ended are forgotten."""
+        """One transfer, new or changed."""
         if transfer.state in RUNNING:
             self.transfers[transfer.id] = transfer
-        else:
-            self.transfers.pop(transfer.id, None)
+            self.ended.pop(transfer.id, None)
+            return
+        self.transfers.pop(transfer.id, None)
+        self.ended[transfer.id] = transfer
+        if len(self.ended) > _ENDED_KEPT_MAX:
+            del self.ended[next(iter(self.ended))]
+
+    def forget_transfers(self) -> None:
+        """The daemon is gone: nothing is known of them."""
+        self.transfers.clear()
+        self.ended.clear()
 
     # -- looking ----------------------------------------------------------------------
 
@@ -127,10 +139,17 @@ class Model:
             arrow = "↑" if item.direction == "out" else "↓"
             name = figures.fitted(visible(item.name), 20)
             parts.append(("", f"{arrow} {name} {render.transfer_progress(item)}"))
-        waiting = len(self.transfers) - len(active)
+        paused = [item for item in self.transfers.values() if item.state == "paused"]
+        waiting = len(self.transfers) - len(active) - len(paused)
         more = len(active) - _TRANSFERS_SHOWN_MAX
         if more > 0:
             parts.append(("", f"{more} more"))
+        if len(paused) == 1:
+            name = figures.fitted(visible(paused[0].name), 20)
+            how_far = render.transfer_progress(paused[0])
+            parts.append(("class:toolbar.note", f"{name} paused {how_far}"))
+        elif paused:
+            parts.append(("class:toolbar.note", f"{len(paused):,} paused"))
         if waiting:
-            parts.append(("class:toolbar.faint", f"{figures.count(waiting, 'file')} waiting"))
+            parts.append(("class:toolbar.faint", f"{waiting:,} waiting"))
         return parts

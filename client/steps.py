@@ -50,9 +50,11 @@ class Show:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """How far transfers are: on a terminal this redraws the bars of the step before."""
+    """How far transfers are: on a terminal this redraws the bars of the step before.  `aside`: on
+    standard error, and there only on a terminal."""
 
     transfers: Sequence[Transfer]
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,36 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class ReadInput:
     """Read standard input to its end.  -> bytes"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepInput:
+    """Keep standard input to its end as a private file called `name`, which the daemon removes
+    when its transfer has ended.  -> its path"""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakeLanding:
+    """Make a private folder for something to arrive in that goes to `output`.  -> its path"""
+
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Give what has arrived its place, `output` ("-": standard output)."""
+
+    transfer: Transfer
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropFolder:
+    """Remove a private folder with all that is in it."""
+
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +146,10 @@ Step = (
     | Bars
     | Ask
     | ReadInput
+    | KeepInput
+    | MakeLanding
+    | Deliver
+    | DropFolder
     | KeepText
     | DropText
     | Switch

@@ -11,7 +11,9 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, TextIO
 
 from tntd.control.schema import Transfer
@@ -33,6 +35,7 @@ _CODES: Final = {
     render.ELSEWHERE: "1;33",
 }
 _PLAIN_STEP_PERCENT: Final = 10
+COUNT_S: Final = 0.2
 
 
 def one_line_json(value: Any) -> str:
@@ -96,15 +99,22 @@ class Output:
             self._tell(transfers)
             return
         columns, rows = shutil.get_terminal_size()
-        ended, live = [], []
-        for item in transfers:
-            bar = figures.fitted(render.transfer_bar(item), columns - 1)
-            if item.state not in ENDED:
-                live.append(bar)
-            elif item.id not in self._ended:
-                self._ended.add(item.id)
-                ended.append(bar)
-        self._write(self._redrawn(ended, live[: rows - 1]))
+        several = _to_several(transfers)
+
+        def bar(item: Transfer) -> str:
+            return figures.fitted(render.transfer_bar(item, several), columns - 1)
+
+        ended = [t for t in transfers if t.state in ENDED and t.id not in self._ended]
+        self._ended.update(item.id for item in ended)
+        live = [item for item in transfers if item.state not in ENDED]
+        room = max(1, rows - 1)
+        if len(live) > room:  # those that move come first, the rest is a number
+            live.sort(key=lambda item: item.state != "active")
+        shown = live if len(live) <= room else live[: room - 1]
+        bars = [bar(item) for item in shown]
+        if len(shown) < len(live):
+            bars.append(f"and {len(live) - len(shown):,} more")
+        self._write(self._redrawn([bar(item) for item in ended], bars))
 
     def _redrawn(self, texts: list[str], live: list[str]) -> str:
         """What to write so that `texts` stand above the bars, which are `live` from now on."""
@@ -113,12 +123,15 @@ class Output:
         return up + "".join(f"{text}\n" for text in (*texts, *live))
 
     def _tell(self, transfers: Sequence[Transfer]) -> None:
+        several = _to_several(transfers)
         for item in transfers:
             step = figures.percent(item.bytes_done, item.bytes_total) // _PLAIN_STEP_PERCENT
+            if item.counting:  # what is done is no part of what is not known yet
+                step = -1
             state = "waiting" if item.state in ("queued", "offered") else item.state
             if self._told.get(item.id) != (state, step):
                 self._told[item.id] = (state, step)
-                self._write(f"{render.transfer_bar(item)}\n")
+                self._write(f"{render.transfer_bar(item, several)}\n")
 
     def _write(self, text: str) -> None:
         try:
@@ -129,6 +142,34 @@ class Output:
         except OSError as error:
             silence_output()
             raise OutputLost(f"standard output cannot be written: {error.strerror}") from error
+
+
+class Count:
+    """How much has been read so far, on one line of a terminal."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream = stream
+        self._name = figures.fitted(visible(name), 40)
+        self._next = 0.0
+
+    def show(self, size: int) -> None:
+        """So many bytes by now; shown a few times a second."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + COUNT_S
+            self._write(f"\r\x1b[K{self._name}  {figures.size(size)} read")
+
+    def end(self) -> None:
+        """Clear the line."""
+        self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()
+
+
+def _to_several(transfers: Sequence[Transfer]) -> bool:
+    return len({(item.direction, item.contact) for item in transfers}) > 1
 
 
 def complain(program: str, message: str, hint: str = "") -> None:

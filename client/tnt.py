@@ -8,26 +8,30 @@ is a generator (steps.py); here each of its steps blocks.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from tntd.control import streams
+from tntd.control.schema import Transfer
 from tntd.control.visible import visible
 from tntd.errors import CommandError
 
-from . import steps
+from . import pipes, steps
 from .arguments import tnt_parser
 from .connection import CALL_TIMEOUT_S, Connection
 from .discover import find_daemon, wanted_name
 from .failures import DONE, INTERRUPTED, REFUSED, ClientFailure, Refused, TimedOut
-from .terminal import Output, complain
+from .terminal import Count, Output, complain, drives_well
 from .verbs import VERBS, hint_as_typed
 
 PROGRAM: Final = "tnt"
 STOP_TIMEOUT_S: Final = 30.0
 _PIPE_CLOSED: Final = 141  # 128 + SIGPIPE, as shells say it
+# What a command may have to tidy up after.
+_TOLD: Final = (ClientFailure, CommandError, KeyboardInterrupt, SystemExit, BrokenPipeError)
 
 
 class Runner:
@@ -37,6 +41,7 @@ class Runner:
         self._connection = connection
         self._output = output
         self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._aside: Output | None = None
 
     def run(self, script: steps.Script[None]) -> None:
         """Run it to its end.  Raises ClientFailure and CommandError."""
@@ -45,7 +50,7 @@ class Runner:
             while True:
                 try:
                     answer = self._perform(step)
-                except (ClientFailure, CommandError) as error:
+                except _TOLD as error:
                     step = script.throw(error)
                 else:
                     step = script.send(answer)
@@ -66,8 +71,8 @@ class Runner:
                 return self._connection.next_event(left)
             case steps.Show(objects, lines):
                 self._output.show(objects, lines)
-            case steps.Bars(transfers):
-                self._output.bars(transfers)
+            case steps.Bars(transfers, aside):
+                self._bars(transfers, aside)
             case steps.Ask(question):
                 return ask(question)
             case steps.ReadInput():
@@ -75,8 +80,39 @@ class Runner:
             case steps.AwaitEnd():
                 return self._connection.wait_closed(self._left(STOP_TIMEOUT_S))
             case _:
-                return None  # what changes a REPL changes nothing here
+                return self._pipe(step)
         return None
+
+    def _pipe(self, step: steps.Step) -> Any:
+        match step:
+            case steps.KeepInput(name):
+                return self._keep_input(name)
+            case steps.MakeLanding(output):
+                return pipes.make_landing(self._connection.endpoint.spool, output)
+            case steps.Deliver(transfer, output):
+                pipes.deliver(transfer, output)
+            case steps.DropFolder(folder):
+                pipes.drop_folder(folder)
+            case _:
+                pass  # what changes a REPL changes nothing here
+        return None
+
+    def _bars(self, transfers: Sequence[Transfer], aside: bool) -> None:
+        if not aside:
+            self._output.bars(transfers)
+        elif drives_well(sys.stderr):
+            self._aside = self._aside or Output(sys.stderr, as_json=False)
+            self._aside.bars(transfers)
+
+    def _keep_input(self, name: str) -> str:
+        spool = self._connection.endpoint.spool
+        if not drives_well(sys.stderr) or (sys.stdin and sys.stdin.isatty()):
+            return pipes.keep_input(spool, name, lambda _size: None)
+        count = Count(sys.stderr, name)
+        try:
+            return pipes.keep_input(spool, name, count.show)
+        finally:
+            count.end()
 
     def _call(self, method: str, params: dict[str, Any]) -> Any:
         left = self._left(CALL_TIMEOUT_S)
@@ -120,9 +156,18 @@ def run(arguments: argparse.Namespace) -> None:
         connection.close()
 
 
+def end_by_signal(number: int, _frame: object) -> None:
+    """SIGTERM and the like end a command as Ctrl-C does: what is half done is tidied up."""
+    sys.exit(128 + number)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
     streams.settle()
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end_by_signal)
     arguments = tnt_parser().parse_args(argv)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:

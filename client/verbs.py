@@ -14,9 +14,18 @@ from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from typing import Final
 
-from tntd.limits import LIST_LIMIT_MAX
+from tntd.limits import LIST_LIMIT_MAX, TRANSFER_CONTACTS_MAX
 
-from . import verbs_daemon, verbs_files, verbs_people, verbs_repl, verbs_talk
+from . import (
+    verbs_daemon,
+    verbs_files,
+    verbs_get,
+    verbs_people,
+    verbs_queue,
+    verbs_repl,
+    verbs_settings,
+    verbs_talk,
+)
 from .steps import Script
 
 
@@ -24,16 +33,27 @@ class Kind(Enum):
     """What an argument is: it decides how it is completed, and how a line is cut into words."""
 
     CONTACT = auto()
+    CONTACTS = auto()  # one or more, with commas between them
     ADDRESS = auto()
     TEXT = auto()  # all the rest of the line
     PATH = auto()
     TRANSFER = auto()
     VERB = auto()
     CHOICE = auto()
+    SETTING = auto()
+    VALUE = auto()  # of the setting before it
     WORD = auto()
 
 
-LONGEST: Final = {Kind.CONTACT: 256, Kind.ADDRESS: 300, Kind.TRANSFER: 64, Kind.WORD: 64}
+LONGEST: Final = {
+    Kind.CONTACT: 256,
+    Kind.CONTACTS: 257 * TRANSFER_CONTACTS_MAX,
+    Kind.ADDRESS: 300,
+    Kind.TRANSFER: 64,
+    Kind.WORD: 64,
+    Kind.SETTING: 64,
+    Kind.VALUE: 4096,
+}
 """Characters that the daemon takes for an argument of that kind."""
 
 
@@ -71,6 +91,7 @@ class Option:
     longest: int = 256  # characters, as the daemon takes them
     default: int | None = None
     where: Where = Where.BOTH
+    short: str = ""  # the one letter that is typed, if there is one
 
 
 @dataclass(frozen=True)
@@ -95,6 +116,21 @@ _WAIT_SENT = Option(
     "wait", "wait for that state", choices=("sent", "delivered", "read"), where=Where.TNT
 )
 _WAIT_FILES = Option("wait", "wait until the other side has all of it", where=Where.TNT)
+_AS = Option(
+    "as",
+    "send standard input (the path -) under this name, once it has ended",
+    "NAME",
+    where=Where.TNT,
+)
+_OUTPUT = Option(
+    "output",
+    "wait for it, and put it there when it is checked, in place of nothing; - writes a file to "
+    "standard output",
+    "FILE|-",
+    longest=4096,
+    where=Where.TNT,
+    short="o",
+)
 _WATCH = Option("watch", "go on and show what changes", where=Where.TNT)
 _HISTORY = (
     Option("limit", "so many messages at most", "N", number=(1, LIST_LIMIT_MAX)),
@@ -103,13 +139,20 @@ _HISTORY = (
 )
 _SINCE = Option("since", "first what came after this cursor", "CURSOR", longest=128)
 _LINES = Option("lines", "how many lines (default 20)", "N", number=(1, 100_000), default=20)
+_STATE = Option(
+    "state",
+    "only the files in that state",
+    choices=("waiting", "active", "verified", "skipped", "failed"),
+)
 _ACTION = Argument(
     "action",
     Kind.CHOICE,
-    "what to do with the transfer ID: get takes an offer, decline refuses it, cancel gives up",
+    "the same as the command of that name, for those who look for it here",
     optional=True,
-    choices=("get", "decline", "cancel"),
+    choices=verbs_queue.ACTIONS,
 )
+_IDS = Argument("id", Kind.TRANSFER, "the transfer, as `transfers` lists it", many=True)
+_WHOM = Argument("who", Kind.CONTACT, "for this contact; without it: in general", optional=True)
 
 _ROWS: Final = (
     Verb(
@@ -160,24 +203,58 @@ _ROWS: Final = (
     ),
     Verb(
         "send",
-        "send files",
+        "send files and folders",
         verbs_files.send,
-        (_who("to whom"), Argument("path", Kind.PATH, "what to send", many=True)),
-        (_WAIT_FILES,),
+        (
+            Argument("who", Kind.CONTACTS, "to whom; several with commas: bob,carol"),
+            Argument("path", Kind.PATH, "what to send; in tnt - is standard input", many=True),
+        ),
+        (_AS, _WAIT_FILES),
     ),
     Verb(
         "transfer",
-        "send files to the current conversation",
+        "send files and folders to the current conversation",
         verbs_files.transfer,
         (Argument("path", Kind.PATH, "what to send", many=True),),
         where=Where.REPL,
     ),
     Verb(
         "transfers",
-        "the files that were, are and will be sent",
-        verbs_files.transfers,
-        (_ACTION, Argument("transfer", Kind.TRANSFER, "its id", optional=True)),
+        "what was, is and will be sent, and how far it is",
+        verbs_queue.transfers,
+        (_ACTION, Argument("id", Kind.TRANSFER, "its id", many=True, optional=True)),
         (_WATCH,),
+    ),
+    Verb("get", "take what is offered", verbs_get.get, (_IDS,), (_OUTPUT,)),
+    Verb("decline", "refuse what is offered", verbs_queue.decline, (_IDS,)),
+    Verb("pause", "let a transfer rest, from either side", verbs_queue.pause, (_IDS,)),
+    Verb("resume", "go on with a transfer that rests", verbs_queue.resume, (_IDS,)),
+    Verb("cancel", "give a transfer up, from either side", verbs_queue.cancel, (_IDS,)),
+    Verb("first", "put a transfer to the front of the queue", verbs_queue.first, (_IDS,)),
+    Verb("again", "send the files of a transfer that failed once more", verbs_queue.again, (_IDS,)),
+    Verb(
+        "files",
+        "the files of a transfer, and what became of each",
+        verbs_queue.files,
+        (Argument("id", Kind.TRANSFER, "the transfer, as `transfers` lists it"),),
+        (_STATE,),
+    ),
+    Verb("clean", "remove what ended transfers left unfinished", verbs_queue.clean),
+    Verb(
+        "settings",
+        "what can be changed while the daemon runs",
+        verbs_settings.settings,
+        (_WHOM,),
+    ),
+    Verb(
+        "set",
+        "change a setting, in general or for one contact",
+        verbs_settings.set_value,
+        (
+            Argument("setting", Kind.SETTING, "its name, as `settings` lists it"),
+            Argument("value", Kind.VALUE, "such as 2MB, 1.5GiB, on, off; or default"),
+            _WHOM,
+        ),
     ),
     Verb("status", "the daemon in numbers", verbs_daemon.status),
     Verb(
@@ -229,7 +306,8 @@ def usage(verb: Verb, where: Where) -> str:
     for option in verb.options:
         if option.where & where:
             value = option.metavar or "|".join(option.choices)
-            words.append(f"[--{option.name} {value}]" if value else f"[--{option.name}]")
+            typed = f"-{option.short}" if option.short else f"--{option.name}"
+            words.append(f"[{typed} {value}]" if value else f"[{typed}]")
     return " ".join(words)
 
 

@@ -1,130 +1,171 @@
-"""The verbs about files: send some, look at the queue, decide on an offer."""
+"""The verbs that send files and folders, to one contact or to several."""
 
 from __future__ import annotations
 
 from argparse import Namespace
-from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
-from tntd.control.schema import Transfer, TransferList, TransferResult
-from tntd.limits import PATHS_MAX
+from tntd.control.schema import ContactList, Transfer, TransferList, WordsResult
+from tntd.errors import CommandError
+from tntd.limits import PATHS_MAX, TRANSFER_CONTACTS_MAX
 
 from . import render
-from .failures import Refused, TimedOut, UsageFailure
-from .steps import Bars, Call, NextEvent, Script, Show, ask_daemon, given_path, new_ref
+from .failures import Interrupted, Refused, TimedOut, UsageFailure
+from .pipes import as_sent, check_name
+from .steps import (
+    Bars,
+    Call,
+    DropFolder,
+    KeepInput,
+    NextEvent,
+    Script,
+    Show,
+    ask_daemon,
+    given_path,
+    new_ref,
+)
 
-_METHODS = {
-    "get": "transfers.accept",
-    "decline": "transfers.decline",
-    "cancel": "transfers.cancel",
-}
+INPUT: Final = "-"  # among the paths: standard input
 
 
 def send(arguments: Namespace) -> Script[None]:
-    """Queue files; with --wait, follow them until the other side has them."""
-    yield from _send(arguments, arguments.who, arguments.wait)
+    """Queue files and folders; with --wait, follow them until the other side has them."""
+    _check_input(arguments)
+    to = yield from _recipients(arguments.who)
+    yield from _send(arguments, to, arguments.wait)
 
 
 def transfer(arguments: Namespace) -> Script[None]:
-    """Queue files for the current conversation (REPL)."""
+    """Queue files and folders for the current conversation (REPL)."""
     if not arguments.current:
         raise Refused("there is no conversation yet; choose one with /to WHO")
-    yield from _send(arguments, arguments.current, wait=False)
+    yield from _send(arguments, [arguments.current], wait=False)
 
 
-def _send(arguments: Namespace, who: str, wait: bool) -> Script[None]:
-    if len(arguments.path) > PATHS_MAX:
-        count = f"{len(arguments.path):,} files are too many"
-        raise UsageFailure(f"{count}; send {PATHS_MAX:,} at most in one go")
-    paths = [given_path(path) for path in arguments.path]
+def _recipients(who: str) -> Script[list[str]]:
+    """The contacts that somebody typed, separated by commas; but a name may hold a comma itself,
+    so where there is such a contact it is meant."""
+    if "," not in who:
+        return [who]
+    _, known = yield from ask_daemon("contacts.list", {}, ContactList)
+    if any(contact.name.casefold() == who.casefold() for contact in known.contacts):
+        return [who]
+    several = list(dict.fromkeys(who.split(",")))
+    if "" in several:
+        raise UsageFailure(f"{who}: a name is missing; write several as: bob,carol")
+    if len(several) > TRANSFER_CONTACTS_MAX:
+        raise UsageFailure(
+            f"{len(several):,} contacts are too many; send to {TRANSFER_CONTACTS_MAX} at most in "
+            "one go"
+        )
+    return several
+
+
+def _send(arguments: Namespace, to: list[str], wait: bool) -> Script[None]:
+    number = len(arguments.path) * len(to)
+    if number > PATHS_MAX:
+        for_each = f" ({len(arguments.path):,} for each contact)" if len(to) > 1 else ""
+        raise UsageFailure(
+            f"{number:,} files are too many{for_each}; send {PATHS_MAX:,} at most in one go, or "
+            "their folder"
+        )
+    kept = ""
+    paths = [path if path == INPUT else given_path(path) for path in arguments.path]
+    if INPUT in paths:
+        kept = yield from _keep_input(to, getattr(arguments, "as"))
+        paths[paths.index(INPUT)] = as_sent(kept)
+    params = {"to": to[0] if len(to) == 1 else to, "paths": paths, "client_ref": new_ref()}
+    try:
+        if wait:
+            yield Call("events.subscribe", {})
+        raw, result = yield from ask_daemon("transfers.send", params, TransferList)
+    except CommandError:
+        if kept:
+            yield DropFolder(str(Path(kept).parent))
+        raise
     if wait:
-        yield Call("events.subscribe", {})
-    params = {"to": who, "paths": paths, "client_ref": new_ref()}
-    raw, result = yield from ask_daemon("transfers.send", params, TransferList)
-    if wait:
-        yield from _follow(raw["transfers"], arguments)
+        yield from _follow(raw["transfers"], result.transfers, arguments)
         return
     yield Show(raw["transfers"], [render.queued(item) for item in result.transfers])
 
 
-def _follow(raw: list[dict[str, Any]], arguments: Namespace) -> Script[None]:
-    followed = {item["id"]: item for item in raw}
-    yield Bars([_decode(item) for item in followed.values()])
-    while any(item["state"] not in render.ENDED for item in followed.values()):
-        changed = (yield from _next_of(next(iter(followed.values())))).get("transfer")
-        if changed and changed["id"] in followed:
-            followed[changed["id"]] = changed
-            yield Bars([_decode(item) for item in followed.values()])
-    ended = [_decode(item) for item in followed.values()]
-    lines = [render.transfer_news(item, arguments.prefix) for item in ended]
+def _check_input(arguments: Namespace) -> None:
+    """Raises UsageFailure where it is not clear what is sent, or under which name."""
+    count, name = arguments.path.count(INPUT), getattr(arguments, "as")
+    if count and arguments.prefix == "/":
+        raise Refused("- reads standard input only in tnt; a file of that name is ./-")
+    if count > 1:
+        raise UsageFailure("there is only one standard input; write - once")
+    if count and name is None:
+        raise UsageFailure("- sends standard input, which has no name; give it one: --as NAME")
+    if name is not None and not count:
+        raise UsageFailure("--as names standard input; write - among the paths to send it")
+    if name is not None:
+        check_name(name)
+
+
+def _keep_input(to: list[str], name: str) -> Script[str]:
+    """Standard input as a file of that name, once it is known that it may be sent; its path."""
+    for who in to:
+        _, found = yield from ask_daemon("contacts.words", {"contact": who}, WordsResult)
+        if found.contact.trust not in ("accepted", "verified"):
+            text = f"{found.contact.name} is {found.contact.trust}"
+            raise Refused(f"{text}; nothing can be sent to them yet")
+    try:
+        path = yield KeepInput(name)
+    except KeyboardInterrupt as error:
+        raise Interrupted("nothing was sent") from error
+    return str(path)
+
+
+def _follow(raw: list[dict[str, Any]], items: list[Transfer], arguments: Namespace) -> Script[None]:
+    """Show how far they are until all have ended.  Raises Refused, naming what has failed."""
+    last = {item["id"]: item for item in raw}
+    followed = {item.id: item for item in items}
+    going = {item.id for item in items if item.state not in render.ENDED}
+    yield Bars(list(followed.values()))
+    while going:
+        waited_for = next(item for id, item in followed.items() if id in going)
+        changed = (yield from _next_of(waited_for, len(going))).get("transfer")
+        if not changed or changed["id"] not in followed:
+            continue
+        item = msgspec.convert(changed, Transfer)
+        last[item.id], followed[item.id] = changed, item
+        (going.discard if item.state in render.ENDED else going.add)(item.id)
+        yield Bars(list(followed.values()))
+    yield from _outcome(list(last.values()), list(followed.values()), arguments.prefix)
+
+
+def _outcome(raw: list[dict[str, Any]], ended: list[Transfer], prefix: str) -> Script[None]:
+    lines = [render.transfer_news(item, prefix) for item in ended]
     good = [line for item, line in zip(ended, lines, strict=True) if line and item.state == "done"]
-    yield Show(list(followed.values()), good)
+    yield Show(raw, good)
     bad = [item for item in ended if item.state != "done"]
     if bad:
         reasons = "; ".join(
-            f"{item.name} to {item.contact}: {item.error or item.state}" for item in bad
+            f"{item.name} to {item.contact}: {_reason(item, prefix)}" for item in bad
         )
         raise Refused(f"not delivered: {reasons}")
 
 
-def _next_of(raw: dict[str, Any]) -> Script[dict[str, Any]]:
+def _reason(item: Transfer, prefix: str) -> str:
+    if item.state == "failed":
+        return render.transfer_failure(item, prefix)
+    return item.error or item.state
+
+
+def _next_of(item: Transfer, number: int) -> Script[dict[str, Any]]:
     try:
         event: dict[str, Any] = yield NextEvent()
     except TimedOut as error:
+        others = f" and {number - 1:,} more" if number > 1 else ""
+        have, it, stays = ("have", "they", "stay") if number > 1 else ("has", "it", "stays")
+        paused = ", it is paused" if item.state == "paused" and number == 1 else ""
         raise TimedOut(
-            f"{raw['name']} has not arrived at {raw['contact']}'s in time; it stays in the queue "
-            "(see: tnt transfers)"
+            f"{item.name}{others} {have} not arrived at {item.contact}'s in time{paused}; "
+            f"{it} {stays} in the queue (see: tnt transfers)"
         ) from error
     return event
-
-
-def _decode(raw: dict[str, Any]) -> Transfer:
-    return msgspec.convert(raw, Transfer)
-
-
-def transfers(arguments: Namespace) -> Script[None]:
-    """The queue; or with an action and an id, a decision about one transfer."""
-    if arguments.action is not None:
-        yield from _decide(arguments)
-        return
-    if arguments.watch:
-        yield Call("events.subscribe", {})
-    raw, result = yield from ask_daemon("transfers.list", {}, TransferList)
-    lines = [render.transfer_line(item) for item in result.transfers]
-    yield Show(raw["transfers"], lines or [render.note("no transfers yet")])
-    if arguments.watch:
-        with suppress(TimedOut):  # watching for so long was all that was asked
-            yield from _watch()
-
-
-def _decide(arguments: Namespace) -> Script[None]:
-    if arguments.transfer is None:
-        raise UsageFailure(f"transfers {arguments.action} takes the id of a transfer")
-    raw, result = yield from ask_daemon(
-        _METHODS[arguments.action], {"transfer": arguments.transfer}, TransferResult
-    )
-    line = render.transfer_line(result.transfer)
-    yield Show([raw["transfer"]], [line])
-
-
-def _watch() -> Script[None]:
-    running: dict[str, Transfer] = {}
-    waiting: set[str] = set()
-    while True:
-        event = yield NextEvent()
-        raw = event.get("transfer")
-        if not raw:
-            continue
-        item = _decode(raw)
-        running[item.id] = item
-        if item.state != "active":
-            del running[item.id]
-        waits = item.state in ("queued", "offered")
-        if event["type"] != "transfer.progress":
-            # It is offered, taken and queued again before it moves: to people, all is waiting.
-            news = [] if waits and item.id in waiting else [render.transfer_line(item)]
-            yield Show([raw], news)
-        (waiting.add if waits else waiting.discard)(item.id)
-        yield Bars(list(running.values()))

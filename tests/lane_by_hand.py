@@ -5,11 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from blake3 import blake3
-
 from lane_world import ACCEPTOR, DIALLER, TICKET, World, export
 from tntd import limits
-from tntd.machines import lane_keys, records
+from tntd.machines import lane_keys, pack_record, records
+from tntd.machines.blocks import block_hash, digest_of
 from tntd.machines.records import ChunkKind, Opener, RecordReader, RecordType, Sealer
 
 
@@ -18,25 +17,36 @@ def data(offset: int, content: bytes, file: int = 0) -> bytes:
     return records.CHUNK.pack(ChunkKind.DATA, file, offset, len(content)) + content
 
 
-def file_end(content: bytes, size: int | None = None) -> bytes:
-    """The FILE_END chunk of a content."""
+def entry(size: int, path: bytes = b"", file: int = 0, what: pack_record.What = "file") -> bytes:
+    """The ENTRY chunk of a large file."""
+    body = pack_record.encode_entry(what, path, size, 0, False, b"")
+    return records.entry_chunk(file, body)
+
+
+def file_end(content: bytes, size: int | None = None, file: int = 0) -> bytes:
+    """The FILE_END chunk of a content of one block."""
     buffer = bytearray(records.FILE_END_BYTES)
     size = len(content) if size is None else size
-    records.put_file_end(memoryview(buffer), 0, 0, size, blake3(content).digest())
+    digest = digest_of([block_hash(content)] if content else [])
+    records.put_file_end(memoryview(buffer), 0, file, size, digest)
     return bytes(buffer)
 
 
 class RawLane:
-    """One connection; `dials` says which of the two directions' keys are its own."""
+    """One connection; `dials` says which of the two directions' keys are its own, `sends` which
+    records it may hear."""
 
-    def __init__(self, world: World, sock: socket.socket, *, dials: bool) -> None:
+    def __init__(
+        self, world: World, sock: socket.socket, *, dials: bool, sends: bool = True
+    ) -> None:
         self.world, self.socket = world, sock
         forth, back = (
             export(lane_keys.LABEL, context, 32) or b""
             for context in lane_keys.contexts(TICKET, DIALLER, ACCEPTOR)
         )
         self.sealer = Sealer(forth if dials else back)
-        self.reader = RecordReader(Opener(back if dials else forth))
+        takes = records.SENDER_TAKES if sends else records.RECEIVER_TAKES
+        self.reader = RecordReader(Opener(back if dials else forth, takes))
         self.plain = memoryview(bytearray(limits.RECORD_PLAIN_BYTES_MAX))
         self.heard: list[tuple[RecordType, bytes]] = []
         self.heard_bytes = 0
@@ -51,12 +61,12 @@ class RawLane:
 
     @classmethod
     def accepted(cls, world: World, open: Callable[[int], None]) -> RawLane:
-        """Listen, let `open(port)` have somebody dial, and accept."""
+        """Listen, let `open(port)` have somebody dial who sends, and accept."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(5)
             open(server.getsockname()[1])
             sock, _ = server.accept()
-        return cls(world, sock, dials=False)
+        return cls(world, sock, dials=False, sends=False)
 
     # -- talking -------------------------------------------------------------------------
 

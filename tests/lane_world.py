@@ -8,20 +8,22 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from tntd.effects import OpenLane
+from tntd.effects import Inbound, OpenLane, Outbound, StartLane
 from tntd.events import Answered, Event
 from tntd.shell.children import Children
 from tntd.shell.clock import Clock
 from tntd.shell.files import Files
 from tntd.shell.lanes import Lanes
 from tntd.shell.loop import Loop
-from tntd.tasks import Answer, AnyTask, Inspected, OpenPart, OpenSource
+from tntd.tasks import Answer, AnyTask, Inspected, PrepareStage
 
 TICKET, DIALLER, ACCEPTOR = b"t" * 16, b"d" * 32, b"a" * 32
-SENDER, RECEIVER = 1, 2  # handles, and numbers of lanes
+SENDER, RECEIVER = 1, 2  # numbers of lanes
+STAGE = b"stage"
 _TURN_S = 0.02
 
 E = TypeVar("E", bound=Event)
@@ -125,18 +127,11 @@ class World:
 
     # -- lanes ---------------------------------------------------------------------------
 
-    def source(self, path: Path, data: bytes) -> Inspected:
-        """Make and open what is sent."""
-        path.write_bytes(data)
-        found = self.do(OpenSource(SENDER, os.fsencode(path)))
-        assert isinstance(found, Inspected)
-        return found
-
-    def part(self, folder: Path, size: int) -> Path:
-        """Open what is written."""
-        found = self.do(OpenPart(RECEIVER, os.fsencode(folder), b"part", size, 0))
-        assert isinstance(found, Inspected)
-        return folder / ".tnt-part" / "part"
+    def stage(self, folder: Path, *, tree: bool = False, size: int = 0) -> Path:
+        """Prepare where it is written."""
+        found = self.do(PrepareStage(os.fsencode(folder), STAGE, tree, size, 0))
+        assert isinstance(found, Inspected), found
+        return folder / ".tnt-part" / os.fsdecode(STAGE)
 
     def listen(self, lanes: Lanes) -> int:
         """A listener that gives every connection to `lanes`; its port."""
@@ -168,38 +163,36 @@ def _kill(pid: int) -> None:
         return
 
 
-def sending(found: Inspected, *, dials: bool, port: int = 0, ticket: bytes = TICKET) -> OpenLane:
+def effect_of(
+    lane: int, job: Outbound | Inbound, *, dials: bool, port: int = 0, ticket: bytes = TICKET
+) -> OpenLane:
+    """The effect that opens one end."""
+    return OpenLane(lane, 1, ticket, dials, "127.0.0.1", port, DIALLER, ACCEPTOR, job)
+
+
+def sending(
+    root: Path, *, dials: bool, port: int = 0, ticket: bytes = TICKET, lane: int = SENDER
+) -> OpenLane:
     """The effect at the side that sends."""
-    return OpenLane(
-        lane=SENDER,
-        link=1,
-        ticket=ticket,
-        dials=dials,
-        host="127.0.0.1",
-        port=port,
-        dialler=DIALLER,
-        acceptor=ACCEPTOR,
-        sending=True,
-        handle=SENDER,
-        size=found.size,
-        inode=found.inode,
-        mtime_ns=found.mtime_ns,
-        ctime_ns=found.ctime_ns,
-    )
+    job = Outbound(os.fsencode(root))
+    return effect_of(lane, job, dials=dials, port=port, ticket=ticket)
 
 
-def receiving(size: int, *, dials: bool, port: int = 0, ticket: bytes = TICKET) -> OpenLane:
+def inbound(folder: Path, size_max: int, *, tree: bool = False, **changes: Any) -> Inbound:
+    """What the receiver takes, from the beginning."""
+    job = Inbound(os.fsencode(folder), STAGE, tree, size_max, 0, b"", 0, False)
+    return replace(job, **changes)
+
+
+def receiving(
+    job: Inbound, *, dials: bool, port: int = 0, ticket: bytes = TICKET, lane: int = RECEIVER
+) -> OpenLane:
     """The effect at the side that receives."""
-    return OpenLane(
-        lane=RECEIVER,
-        link=1,
-        ticket=ticket,
-        dials=dials,
-        host="127.0.0.1",
-        port=port,
-        dialler=DIALLER,
-        acceptor=ACCEPTOR,
-        sending=False,
-        handle=RECEIVER,
-        size=size,
-    )
+    return effect_of(lane, job, dials=dials, port=port, ticket=ticket)
+
+
+def begin(
+    lane: int = SENDER, number: int = 0, after: bytes = b"", *, asks: bool = False
+) -> StartLane:
+    """The effect that lets the sender go."""
+    return StartLane(lane, number, after, asks)

@@ -9,16 +9,16 @@ import contextlib
 import os
 import socket
 
-from blake3 import blake3
-
 from bystanders import RawContact, Scene, read_to_end
-from tntd.machines import lane_keys
+from tntd.machines import lane_keys, pack_record
+from tntd.machines.blocks import block_hash, digest_of
 from tntd.machines.identity import id_to_key
 from tntd.machines.records import (
     RECORD_BYTES_MAX,
     ChunkKind,
     RecordType,
     Sealer,
+    entry_chunk,
     put_chunk,
     put_file_end,
 )
@@ -54,11 +54,14 @@ class RawLane:
 
     def send_file(self, data: bytes) -> None:
         """Send a small file, whole."""
+        body = pack_record.encode_entry("file", b"", len(data), 0, False, b"")
         plain = memoryview(bytearray(len(data) + 200))
         at = put_chunk(plain, 0, ChunkKind.DATA, 0, 0, len(data))
         plain[at : at + len(data)] = data
-        at = put_file_end(plain, at + len(data), 0, len(data), blake3(data).digest())
+        digest = digest_of([block_hash(data)])
+        at = put_file_end(plain, at + len(data), 0, len(data), digest)
         self.send(RecordType.HELLO)
+        self.send(RecordType.CHUNKS, entry_chunk(0, body))
         self.send(RecordType.CHUNKS, bytes(plain[:at]))
         self.send(RecordType.END)
 

@@ -59,7 +59,8 @@ def largest(type: inspect.Type) -> Any:
     """The value of a type that takes most bytes (one byte for a character of text)."""
     match type:
         case inspect.StructType():
-            return {field.encode_name: largest(field.type) for field in type.fields}
+            fields = {field.encode_name: largest(field.type) for field in type.fields}
+            return list(fields.values()) if type.array_like else fields
         case inspect.UnionType():
             return max((largest(each) for each in type.types), key=msgspec.msgpack.encode)
         case inspect.ListType():

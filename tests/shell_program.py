@@ -90,6 +90,12 @@ class NoLanesEither(NoLanes):
     def open(self, effect: object, export: object) -> None:
         raise NotImplementedError
 
+    def start(self, effect: object) -> None:
+        raise NotImplementedError
+
+    def limit(self, effect: object) -> None:
+        raise NotImplementedError
+
     def close(self, lane: int) -> None:
         raise NotImplementedError
 

@@ -19,6 +19,7 @@ import msgspec
 from tntd.control import places
 from tntd.control.visible import visible
 from tntd.errors import StartError
+from tntd.limits import LANES_MAX
 from tntd.settings import HELP, Settings
 
 FILE_NAME: Final = "config.toml"
@@ -34,6 +35,11 @@ ALLOWED: Final[dict[str, str]] = {
     "prefix": "up to 64 characters without / and \\",
     "auto_accept_bytes_max": "a whole number of bytes, 0 or more",
     "reserve_bytes": "a whole number of bytes, 0 or more",
+    "ask_always": "true or false",
+    "transfers_max": f"a whole number from 1 to {LANES_MAX}",
+    "transfers_per_contact_max": f"a whole number from 1 to {LANES_MAX}",
+    "upload_bytes_per_s": "a whole number of bytes a second, 0 or more",
+    "download_bytes_per_s": "a whole number of bytes a second, 0 or more",
     "strangers": "true or false",
     "advertise": 'a list of up to 8 "HOST:PORT"',
     "learn_addresses": "true or false",

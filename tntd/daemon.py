@@ -53,6 +53,7 @@ from tntd.signals import Signals
 from tntd.store import Store
 
 DATABASE_NAME = "tnt.db"
+SPOOL_NAME = "spool"
 TOKEN_BYTES = 32
 _PORT_SETTING = "peer_port"
 _DESCRIPTORS_BESIDE_LINKS = 512  # clients, strangers, lanes, files, and some to spare
@@ -167,6 +168,8 @@ def _run(
         downloads=os.fsencode(place.downloads),
         entropy=os.urandom,
         rss_bytes=_rss_bytes,
+        boot=_boot(),
+        spool=os.fsencode(place.data / SPOOL_NAME),
         token=control.token,
     )
     driver = Driver(loop, clock, store, Node(store, profile), world)
@@ -265,6 +268,7 @@ def _ready(
         control=control.address,
         token_file=token_file,
         log=str(place.log_path),
+        spool=str(place.data / SPOOL_NAME),
     )
     path = places.endpoint_path(place.name)
     stack.callback(_remove, path)
@@ -312,6 +316,14 @@ def _raise_descriptor_limit() -> int:
 
 def _links_max(descriptors: int) -> int:
     return min(limits.LINKS_MAX, max(_LINKS_MIN, descriptors - _DESCRIPTORS_BESIDE_LINKS))
+
+
+def _boot() -> bytes:
+    """What names this run of the machine; where nothing does, a new one each time."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    except OSError:
+        return os.urandom(16)
 
 
 def _rss_bytes() -> int:

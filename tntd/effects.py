@@ -69,13 +69,42 @@ class Vouch:
 
 
 @dataclass(frozen=True, slots=True)
+class Outbound:
+    """What a lane sends: the file or folder at `root` (absolute); where `only` is given, these
+    paths below it.  A single file is sent only if its size, mtime_ns and inode are `then`.
+    Nothing is sent before StartLane says what the receiver has."""
+
+    root: bytes
+    only: tuple[bytes, ...] | None = None
+    then: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """What a lane takes: a tree whose stage is `folder/.tnt-part/stage` (prepared before), from
+    entry `number` on, with `bytes_done` before that.  `size_max` bounds all of it, in bytes.
+    `asks`: the sender waits before each large file for the hashes of what is here of it (told
+    in the LaneAnswer too).  `base` is an older copy, b"" for none (see tasks.OpenEntry)."""
+
+    folder: bytes
+    stage: bytes
+    tree: bool
+    size_max: int
+    number: int
+    after: bytes
+    bytes_done: int
+    asks: bool
+    base: bytes = b""
+    base_ctime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class OpenLane:
     """Agree a lane: dial `host:port` where `dials`, else wait for the dialler with `ticket`.
 
     `link` gives the exporter; `dialler` and `acceptor` are the public keys of the two ends
-    of the link.  Where `sending`, the open file `handle` of `size` bytes goes out, after a
-    check that it still is as it was inspected (`mtime_ns`, `ctime_ns`, `inode`); else `size`
-    bytes are written to `handle` and hashed.
+    of the link.  `job` says what goes over it; `contact` is a number whose limits count for it
+    (see LimitLanes), 0 for none.
     """
 
     lane: int
@@ -86,17 +115,35 @@ class OpenLane:
     port: int
     dialler: bytes
     acceptor: bytes
-    sending: bool
-    handle: int
-    size: int
-    inode: int = 0
-    mtime_ns: int = 0
-    ctime_ns: int = 0
+    job: Outbound | Inbound
+    contact: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StartLane:
+    """The receiver of an outgoing lane has what is before entry `number` (`after` is the path of
+    the last of that); `asks`: it tells before each large file what it has of it."""
+
+    lane: int
+    number: int
+    after: bytes
+    asks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LimitLanes:
+    """From now on all lanes together send at most `up` bytes a second and take at most `down`; and
+    those of one contact what stands in `contacts` (number, up, down).  0: no limit, as it is
+    for contacts that do not stand there."""
+
+    up: int
+    down: int
+    contacts: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CloseLane:
-    """Drop a lane at once; nothing follows."""
+    """Drop a lane at once; only the last LaneProgressed of an outgoing one may follow."""
 
     lane: int
 
@@ -174,6 +221,8 @@ Effect = (
     | CloseLink
     | Vouch
     | OpenLane
+    | StartLane
+    | LimitLanes
     | CloseLane
     | CloseHandle
     | Ask

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tntd.tasks import Answer
+from tntd.tasks import Answer, Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +131,40 @@ class LaneOpened:
 
 @dataclass(frozen=True, slots=True)
 class LaneProgressed:
-    """`bytes_done` of the file have been sent, or written here; at most ten times a second."""
+    """`bytes_done` of the transfer are written at the receiver (both ends are told the same);
+    `bytes_sent` of file data were put on this lane (sender).  At most ten times a second."""
 
     lane: int
     bytes_done: int
+    bytes_sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneEntries:
+    """Entries of a tree went out (sender) or are written and checked here (receiver); what
+    became of each file; the number of the next entry and the path of the last.  `bytes_done`
+    is what is done of the transfer with them.  `synced`: the receiver's disk has them for sure."""
+
+    lane: int
+    entries: tuple[Entry, ...]
+    number: int
+    after: bytes
+    bytes_done: int
+    synced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LaneFinished:
-    """The whole file went through the lane and its end was authenticated: its size, and the
-    BLAKE3 hash of what was read (sender) or written (receiver)."""
+    """All went through the lane and its end was authenticated.  `size` is the bytes of all files,
+    `digest` the hash of a single file (see machines/blocks.py), empty for a folder; `bytes_sent`
+    the file data that went over this lane; `bytes_reused` what the receiver took from an older
+    copy instead."""
 
     lane: int
     size: int
     digest: bytes
+    bytes_sent: int = 0
+    bytes_reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +208,7 @@ Event = (
     | Answered
     | LaneOpened
     | LaneProgressed
+    | LaneEntries
     | LaneFinished
     | LaneFailed
     | TimeCame

@@ -1,8 +1,10 @@
-"""How fast is one lane over loopback?  Two processes, a real file, no daemon around them.
+"""How fast is one lane over loopback?  Two processes, real files, no daemon around them.
 
     python tests/bench/lane.py [MEGABYTES] [FOLDER]
+    python tests/bench/lane.py --small COUNT [FOLDER]      COUNT files of 4 KiB
+    python tests/bench/lane.py --medium COUNT [FOLDER]     COUNT files of 200 KiB
 
-FOLDER (default /dev/shm) holds the file and its copy; both are removed.  With `--profile` the
+FOLDER (default /dev/shm) holds the files and their copy; both are removed.  With `--profile` the
 two processes print where their time went.
 """
 
@@ -22,14 +24,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tntd.effects import OpenLane
+from tntd.effects import Inbound, OpenLane, Outbound, StartLane
 from tntd.events import Answered, Event, LaneFailed, LaneFinished
 from tntd.shell.children import Children
 from tntd.shell.clock import Clock
 from tntd.shell.files import Files
 from tntd.shell.lanes import Lanes
 from tntd.shell.loop import Loop
-from tntd.tasks import Inspected, OpenPart, OpenSource
+from tntd.tasks import Inspected, PrepareStage
 
 TICKET, DIALLER, ACCEPTOR = b"t" * 16, b"d" * 32, b"a" * 32
 MB = 1_000_000
@@ -50,10 +52,16 @@ class Bench:
         while True:
             self.loop.collect(None)
             for event in self.loop.take_events():
-                if isinstance(event, wanted):
-                    return event
                 if isinstance(event, LaneFailed):
                     raise SystemExit(f"{event}")
+                if isinstance(event, wanted):
+                    return event
+            self.loop.run_bulk()
+
+    def linger(self) -> None:
+        """Turn until the other side has all and has closed: to close before would cut it."""
+        while self.lanes._lanes:
+            self.loop.collect(None)
             self.loop.run_bulk()
 
     def close(self) -> None:
@@ -75,32 +83,31 @@ def export(label: bytes, context: bytes, length: int) -> bytes:
     return (label + context)[-length:]
 
 
-def effect(sending: bool, port: int, size: int, inspected: Inspected) -> OpenLane:
+def effect(dials: bool, port: int, job: Inbound | Outbound) -> OpenLane:
     """The sender dials, the receiver accepts."""
-    stamp = (inspected.inode, inspected.mtime_ns, inspected.ctime_ns) if sending else ()
-    return OpenLane(
-        1, 1, TICKET, sending, "127.0.0.1", port, DIALLER, ACCEPTOR, sending, 1, size, *stamp
-    )
+    return OpenLane(1, 1, TICKET, dials, "127.0.0.1", port, DIALLER, ACCEPTOR, job)
 
 
 def send(port: int, path: Path) -> None:
     """The process that sends."""
     bench = Bench()
-    bench.children.ask(1, OpenSource(1, os.fsencode(path)))
-    found = bench.inspected()
-    bench.lanes.open(effect(True, port, found.size, found), export)
+    bench.lanes.open(effect(True, port, Outbound(os.fsencode(path))), export)
+    bench.lanes.start(StartLane(1, 0, b"", False))
     bench.until(LaneFinished)
-    time.sleep(0.1)  # the receiver closes first
+    bench.linger()
     bench.close()
 
 
-def receive(size: int, folder: Path, dial: Callable[[int], subprocess.Popen[bytes]]) -> float:
+def receive(
+    tree: bool, size: int, folder: Path, dial: Callable[[int], subprocess.Popen[bytes]]
+) -> float:
     """The process that receives; seconds between the first byte and the last."""
     bench = Bench()
-    bench.children.ask(1, OpenPart(1, os.fsencode(folder), b"part", size, 0))
-    found = bench.inspected()
+    bench.children.ask(1, PrepareStage(os.fsencode(folder), b"part", tree, size, 0))
+    bench.inspected()
+    job = Inbound(os.fsencode(folder), b"part", tree, size, 0, b"", 0, False)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        bench.lanes.open(effect(False, 0, size, found), export)
+        bench.lanes.open(effect(False, 0, job), export)
         sender = dial(server.getsockname()[1])
         sock, _ = server.accept()
     began = time.perf_counter()
@@ -124,6 +131,53 @@ def profiled() -> Iterator[None]:
         pstats.Stats(profile).sort_stats("tottime").print_stats(20)
 
 
+def make(source: Path, count: int, size: int) -> None:
+    """One file, or a folder of `count` files of `size` bytes."""
+    block = os.urandom(min(size, MB))
+    if not count:
+        with source.open("wb") as file:
+            for _ in range(size // len(block)):
+                file.write(block)
+        return
+    for number in range(count):
+        folder = source / f"folder{number // 100}"
+        if number % 100 == 0:
+            folder.mkdir(parents=True)
+        (folder / f"file{number}").write_bytes(block)
+
+
+def cpu_seconds() -> float:
+    """Of this process and of all that have ended."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in both)
+
+
+def run(count: int, size: int, base: str) -> None:
+    """Measure it once, and print it."""
+    with tempfile.TemporaryDirectory(dir=base) as name:
+        folder = Path(name)
+        source = folder / "source"
+        make(source, count, size)
+        more = [each for each in sys.argv if each == "--profile"]
+        total = size * max(1, count)
+        before = cpu_seconds()
+        with profiled():
+            took = receive(
+                bool(count),
+                total,
+                folder,
+                lambda port: subprocess.Popen(
+                    [sys.executable, __file__, "--send", str(port), str(source), *more]
+                ),
+            )
+        used = cpu_seconds() - before
+        part = folder / ".tnt-part" / "part"
+        arrived = sum(each.stat().st_size for each in part.rglob("*") if each.is_file())
+        assert (arrived if count else part.stat().st_size) == total
+    rate = f"{count / took:.0f} files/s, " if count else ""
+    print(f"{rate}{total / MB / took:.0f} MB/s; {used / total * 2**30:.2f} CPU s a GiB, both ends")
+
+
 def main() -> None:
     """Run it."""
     arguments = [each for each in sys.argv[1:] if not each.startswith("-")]
@@ -131,28 +185,14 @@ def main() -> None:
         with profiled():
             send(int(arguments[0]), Path(arguments[1]))
         return
-    size = int(arguments[0] if arguments else 2000) * MB
+    number = int(arguments[0]) if arguments else 0
     base = arguments[1] if len(arguments) > 1 else "/dev/shm"
-    with tempfile.TemporaryDirectory(dir=base) as name:
-        folder = Path(name)
-        source = folder / "source"
-        block = os.urandom(MB)
-        with source.open("wb") as file:
-            for _ in range(size // MB):
-                file.write(block)
-        more = [each for each in sys.argv if each == "--profile"]
-        with profiled():
-            took = receive(
-                size,
-                folder,
-                lambda port: subprocess.Popen(
-                    [sys.executable, __file__, "--send", str(port), str(source), *more]
-                ),
-            )
-        part = folder / ".tnt-part" / "part"
-        assert part.stat().st_size == size
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    print(f"{size / MB / took:.0f} MB/s; receiver's CPU {used.ru_utime + used.ru_stime:.2f} s")
+    if "--small" in sys.argv:
+        run(number or 10_000, 4096, base)
+    elif "--medium" in sys.argv:
+        run(number or 2000, 200 * 1024, base)
+    else:
+        run(0, (number or 2000) * MB, base)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ def completer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReplCompleter:
         ]
     )
     model.set_transfer(transfer())
+    model.set_transfer(transfer(id="p2345678", state="paused"))
+    model.set_transfer(transfer(id="o2345678", state="offered", direction="in"))
+    model.set_transfer(transfer(id="f2345678", state="failed"))
     return ReplCompleter(model)
 
 
@@ -58,8 +61,27 @@ def complete(completer: ReplCompleter, line: str) -> list[str]:
         ("transfer ph", ["transfer photo\\ one.jpg", "transfer photo2.jpg"]),
         ("transfer .h", ["transfer .hidden"]),
         ("transfer nowhere/x", []),
+        ("transfer fo", ["transfer folder/"]),
+        ("/send bob,bea,c", ["/send bob,bea,Carol "]),
+        ("/send bob,", ["/send bob,bea ", "/send bob,bob ", "/send bob,Carol "]),
         ("/transfers g", ["/transfers get"]),
-        ("/transfers cancel ", ["/transfers cancel t2345678"]),
+        ("/transfers cancel t", ["/transfers cancel t2345678"]),
+        ("/transfers resume ", ["/transfers resume p2345678"]),
+        ("/transfers x", []),
+        ("/pause ", ["/pause t2345678", "/pause o2345678"]),
+        ("/pause t2345678 o", ["/pause t2345678 o2345678"]),
+        ("/resume ", ["/resume p2345678"]),
+        ("/get ", ["/get o2345678"]),
+        ("/again ", ["/again f2345678"]),
+        ("/first p", ["/first p2345678"]),
+        ("/files f", ["/files f2345678"]),
+        ("/set up", ["/set upload_bytes_per_s "]),
+        ("/set ask_always o", ["/set ask_always on", "/set ask_always off"]),
+        ("/set downloads f", ["/set downloads folder/"]),
+        ("/set downloads ph", []),
+        ("/set transfers_max ", ["/set transfers_max default"]),
+        ("/set ask_always on bo", ["/set ask_always on bob "]),
+        ("/settings bo", ["/settings bob"]),
         ("/help hi", ["/help history"]),
         ("hello b", []),
         ("//to b", []),
@@ -67,4 +89,4 @@ def complete(completer: ReplCompleter, line: str) -> list[str]:
     ],
 )
 def test_completions(completer: ReplCompleter, line: str, expected: list[str]):
-    assert complete(completer, line) == expected
+    assert sorted(complete(completer, line)) == sorted(expected)

@@ -58,6 +58,7 @@ def test_the_demo_shows_all_of_it(room: Path):
         "bob wrote to alice",
         "100%  64 MiB of 64 MiB",
         "alice sent bob 64 MiB in",
+        "alice sent bob a folder of 500 small files in",
         "saved as new_random.bin",
         "the BLAKE3 hash is the same on both sides",
         "-- while you were away (since ",
@@ -74,7 +75,7 @@ def test_as_objects(room: Path):
     with start(room, "--json") as demo:
         shown, _errors = demo.communicate(timeout=120)
     steps = [json.loads(line) for line in shown.splitlines()]
-    assert demo.returncode == 0 and len(steps) == 10 and all(step["ok"] for step in steps)
+    assert demo.returncode == 0 and len(steps) == 11 and all(step["ok"] for step in steps)
 
 
 def test_a_demo_that_fails_says_so_and_cleans_up(room: Path):

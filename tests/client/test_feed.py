@@ -121,14 +121,22 @@ def test_presence_of_others_is_for_the_toolbar(feed: Feed):
 def test_a_transfer_from_offer_to_end(feed: Feed):
     offer = transfer(direction="in", state="offered", path=None)
     assert see(feed, "transfer.offered", offer) == [
-        "* bob offers a.bin (64 MiB): /transfers get t2345678 or /transfers decline t2345678"
+        "* bob offers a.bin (64 MiB): /get t2345678 or /decline t2345678"
     ]
     moving = transfer(direction="in", state="active", path=None)
     assert see(feed, "transfer.state", moving) == []
     assert see(feed, "transfer.progress", moving) == []
     assert "↓ a.bin 50% 12.3 MiB/s" in plain(model_of(feed).toolbar())
+    rests = transfer(direction="in", state="paused", path=None)
+    assert see(feed, "transfer.state", rests) == [
+        "* a.bin (64 MiB) from bob is paused; /resume t2345678"
+    ]
+    assert see(feed, "transfer.state", rests) == []  # as after a /pause of our own
+    assert "a.bin paused 50%" in plain(model_of(feed).toolbar())
+    assert see(feed, "transfer.state", moving) == []
     done = transfer(direction="in", state="done", path="/d/new_a.bin")
     assert see(feed, "transfer.offered", done, replayed=True) == []  # decided since
+    assert model_of(feed).transfers == {}
     assert see(feed, "transfer.state", done) == ["* received a.bin (64 MiB) from bob: /d/new_a.bin"]
     assert "a.bin" not in plain(model_of(feed).toolbar())
 

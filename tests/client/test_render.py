@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from client_samples import contact, message, transfer
 from tnt_client import figures, render, render_events
 from tnt_client.terminal import one_line_json
-from tntd.control.schema import EVENTS
+from tntd.control.schema import EVENTS, TransferState
 
 HOSTILE = "x\x1b[2J\x07\x9b31m\u202egnp.exe\u2066\u200b\r\n\tz"
 
@@ -62,11 +62,13 @@ def test_hostile_text_is_shown_and_harmless():
     shown = safe(render.message(message(HOSTILE, from_="b\x1bob\n"), "alice"))
     assert "␛[2J" in shown and "<U+202E>" in shown and "<U+009B>" in shown
     bad = {"name": HOSTILE, "contact": HOSTILE, "error": HOSTILE, "path": HOSTILE}
-    for state in ("queued", "offered", "active", "done", "failed", "cancelled", "declined"):
+    for state in get_args(TransferState):
         for direction in ("in", "out"):
-            item = transfer(**{**bad, "state": state, "direction": direction})
-            safe([render.transfer_line(item), render.transfer_news(item) or []])
-            safe([[("", render.transfer_bar(item))]])
+            for more in ({}, {"counting": True}, {"files": 9, "failed": 2, "skipped": 1}):
+                item = transfer(**{**bad, **more, "state": state, "direction": direction})
+                safe([render.transfer_line(item), render.transfer_news(item) or []])
+                safe([[("", render.transfer_bar(item))]])
+                safe([[("", render.transfer_bar(item, with_peer=True))]])
     evil = contact(name=HOSTILE, id=HOSTILE)
     safe([*render.contacts([evil]), render.request(evil), render.connected(evil, "/")])
     safe([render.note(HOSTILE), render.trouble(HOSTILE, HOSTILE), render.separator(HOSTILE)])
@@ -152,6 +154,24 @@ def test_json_is_one_safe_line_and_still_the_same(value: Any):
     safe([[("", line)]])
     assert "\n" not in line
     assert json.loads(line) == value
+
+
+def test_a_failed_folder_says_what_can_be_done():
+    failed = transfer(files=9, failed=2, skipped=1, state="failed", error="no room", name="photos")
+    assert render.plain(render.transfer_news(failed, "/") or []) == (
+        "! photos (9 files, 64 MiB) to bob failed: 2 of 9 files failed; no room; "
+        "/files t2345678 tells why, /again t2345678 sends them once more"
+    )
+    there = transfer(files=9, skipped=2, state="done", direction="in", path="/d/new_photos")
+    assert render.plain(render.transfer_news(there, "/") or []) == (
+        "* received a.bin (9 files, 64 MiB) from bob: /d/new_photos; "
+        "2 files left out, /files t2345678 tells why"
+    )
+
+
+def test_a_bar_while_a_folder_is_counted_claims_no_percent():
+    bar = render.transfer_bar(transfer(counting=True, failed=1, eta_s=None))
+    assert bar == "a.bin  32 MiB of at least 64 MiB, 1 failed  12.3 MiB/s"
 
 
 def test_the_connected_line_says_what_to_do_next():

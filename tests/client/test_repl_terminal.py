@@ -272,9 +272,7 @@ def test_a_running_transfer_stands_in_the_toolbar(
     here.see("bob: chat goes on").line("indeed").see(r"alice: indeed$")
     here.line("/transfers").see(r"^\w{8}  to bob  big.bin \(3 GiB\)  ")
     found = re.findall(r"^(\w{8})  to bob", here.screen(), re.MULTILINE)
-    here.line(f"/transfers cancel {found[-1]}").see(
-        r"\* big.bin \(3 GiB\) to bob was cancelled|has"
-    )
+    here.line(f"/transfers cancel {found[-1]}").see(r"to bob  big\.bin .* cancelled$|bob has")
     here.see_not(r"↑ big\.bin")
 
 
@@ -366,7 +364,7 @@ def test_a_file_that_waits_for_a_decision(daemon: Start, terminal: Open, home: P
     here = terminal("alice").repl("--name", "alice", prompt="bob")
     (home / "ask.txt").write_text("may I?")
     bob.rpc("transfers.send", to="alice", paths=[str(home / "ask.txt")])
-    here.see(r"\* bob offers ask.txt \(6 B\): /transfers get \w{8} or /transfers decline")
+    here.see(r"\* bob offers ask.txt \(6 B\): /get \w{8} or /decline")
     here.type("/transfers get ").see(r"ask.txt \(6 B\) from bob, offered").key("Tab", "Enter")
     here.see(r"^\* received ask.txt \(6 B\) from bob: .*new_ask.txt$")
 

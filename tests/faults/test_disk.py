@@ -10,6 +10,7 @@ import pytest
 
 from faults.disks import SmallDisk, locked, nothing_writable, small_disk
 from harness import Daemon, RpcError, connect_pair, wait_for, wait_linked
+from moving import make_tree, picture, send, transfer, wait_state
 from tntd import limits
 
 Start = Callable[..., Daemon]
@@ -194,7 +195,7 @@ def test_a_store_that_turns_read_only(daemon: Start, home: Path) -> None:
 
 
 def test_downloads_on_a_full_disk(daemon: Start, home: Path) -> None:
-    """A file has no room: it fails with the reason, chat goes on; another time it has."""
+    """A file has no room: it waits and says why, chat goes on; it comes when there is room."""
     small = small_disk(home / "downloads", 8 * MIB)
     config = home / "bob.toml"
     config.write_text("reserve_bytes = 0\n")
@@ -209,14 +210,42 @@ def test_downloads_on_a_full_disk(daemon: Start, home: Path) -> None:
         bob_has = lambda: bob.rpc("transfers.list")["transfers"]  # noqa: E731
         wait_for(lambda: [each["state"] for each in bob_has()] == ["offered"], what="it asks")
         bob.rpc("transfers.accept", transfer=sent["id"])
-        wait_for(lambda: alice.rpc("transfers.list")["transfers"][0]["state"] == "failed")
-        assert "space" in alice.rpc("transfers.list")["transfers"][0]["error"]
+        for each in (alice, bob):
+            wait_for(lambda each=each: "space" in (transfer(each, sent["id"])["error"] or ""))
+            assert transfer(each, sent["id"])["state"] == "queued"
         alice.rpc("messages.send", to="bob", text="still here")
         all_heard(bob, "alice", ["still here"])
         small.free()
-        alice.rpc("transfers.send", to="bob", paths=[str(path)])
-        wait_for(lambda: alice.rpc("transfers.list")["transfers"][-1]["state"] == "done")
+        done = wait_state(alice, sent["id"], "done")
+        assert done["error"] is None
         assert (small.path / "new_f.bin").read_bytes() == path.read_bytes()
+        no_traceback(alice, bob)
+    finally:
+        alice.clean_up()
+        bob.clean_up()
+        small.close()
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_folder(daemon: Start, home: Path) -> None:
+    """What is there is kept, and it goes on when there is room again."""
+    small = small_disk(home / "downloads", 16 * MIB)
+    config = home / "bob.toml"
+    config.write_text("reserve_bytes = 0\n")
+    alice = daemon("alice")
+    bob = daemon("bob", "--config", str(config), "--downloads", str(small.path))
+    try:
+        connect_pair(alice, bob)
+        tree = make_tree(home / "tree", files=80)
+        alice.rpc("settings.set", name="upload_bytes_per_s", value=MIB)
+        (sent,) = send(alice, "bob", tree)
+        wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > 0, what="it has begun")
+        small.fill()
+        alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+        wait_for(lambda: "again" in (transfer(alice, sent["id"])["error"] or ""), what="it waits")
+        assert not list(small.path.glob("new_*"))
+        small.free()
+        wait_state(alice, sent["id"], "done")
+        assert picture(small.path / "new_tree") == picture(tree)
         no_traceback(alice, bob)
     finally:
         alice.clean_up()

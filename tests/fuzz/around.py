@@ -8,37 +8,23 @@ from __future__ import annotations
 
 import msgspec
 
-from tntd.events import (
-    Answered,
-    LaneFailed,
-    LaneFinished,
-    LaneOpened,
-    LaneProgressed,
-    LineArrived,
-)
+from tntd.control.tunables import TUNABLES
+from tntd.events import Answered, LineArrived
 from tntd.node.present import item_id
-from tntd.tasks import (
-    Answer,
-    AnyTask,
-    DiscardPart,
-    Done,
-    Failed,
-    Inspect,
-    Inspected,
-    OpenPart,
-    OpenSource,
-    Publish,
-    Resolve,
-    Resolved,
-    SyncPart,
-)
 
+from .answers import answer
 from .bench import Bench
+from .lanes import Lanes
 from .source import Source
 
-CODES = ("ENOENT", "EACCES", "ENOSPC", "EEXIST", "EMFILE", "TIMEOUT", "UNRESOLVED")
 TRUST = ("accept",) * 5 + ("verified", "unblock", "unblock", "block", "remove")
 WAITS_S = (0.01, 0.06, 0.6, 3.1, 16.0, 31.0, 61.0, 1000.0)
+SENT = ("/home/file", "/home/tree", "/home/x")
+DECISIONS = (
+    "accept", "accept", "decline", "cancel", "pause", "pause", "resume", "resume", "first", "again",
+    "again", "files",
+)  # fmt: skip
+VALUES = (0, 1, 64, 2**63 - 1, True, False, "/else", {"path_bytes": "/%FF"}, None)
 
 
 class Around:
@@ -48,6 +34,7 @@ class Around:
         self.bench = bench
         self.source = source
         self._ids = 0
+        self.lanes = Lanes(bench, source)
         self.attach()
 
     def attach(self) -> None:
@@ -66,24 +53,33 @@ class Around:
         """Our user goes on as if nothing were wrong."""
         source = self.source
         who = source.pick(["mallory", *(row.name for row in self.bench.store.contacts.all())])
-        match source.below(16):
+        match source.below(18):
             case 0 | 1 | 2 | 3 | 4 | 5:
-                paths = ["/home/file", "/home/x"][: 1 + source.below(2)]
-                self.command("transfers.send", to=who, paths=paths)
+                to = who if source.below(2) else [who, "mallory"]
+                self.command("transfers.send", to=to, paths=[source.pick(SENT)])
             case 6:
                 self.command("messages.send", to=who, text="hello")
             case 7:
                 self._read(who)
             case 8 | 9 | 10 | 11:
-                self._decide(source.pick(("accept", "accept", "decline", "cancel")))
+                self._decide(source.pick(DECISIONS))
             case 12:
                 self.command(f"contacts.{source.pick(TRUST)}", contact=who)
             case 13:
                 self.command("peers.connect", address=source.pick(("9", "h:9", "[::1]:9")))
+            case 14:
+                self._set(who)
+            case 15:
+                self.command(source.pick(("transfers.clean", "settings.list")))
             case _:
                 listed = {"messages": {"conversation": who}, "transfers": {}, "contacts": {}}
                 kind = source.pick(list(listed))
                 self.command(f"{kind}.list", **listed[kind])
+
+    def _set(self, who: str) -> None:
+        contact = {} if self.source.below(2) else {"contact": who}
+        name, value = self.source.pick(list(TUNABLES)), self.source.pick(VALUES)
+        self.command("settings.set", name=name, value=value, **contact)
 
     def _read(self, who: str) -> None:
         found = [line["result"] for line in self.bench.lines[self.user] if "result" in line]
@@ -108,39 +104,11 @@ class Around:
         tasks = self.bench.tasks
         if tasks:
             task = self.source.pick(sorted(tasks)[:8])
-            self.bench.turn(Answered(task, self._answer(tasks.pop(task))))
-
-    def _answer(self, request: AnyTask) -> Answer:
-        if self.source.one_in(4):
-            return Failed(self.source.pick(CODES), "it did not work")
-        match request:
-            case Inspect() | OpenSource() | OpenPart():
-                kind = self.source.pick(("file", "file", "file", "folder"))
-                size = self.source.pick((5, 5, 5, 6))
-                free = self.source.pick((1 << 40, 1 << 40, 0))
-                return Inspected(kind, size, 1, 1, 1, 1, False, free)
-            case SyncPart() | Publish() | DiscardPart():
-                return Done()
-            case Resolve():
-                return Resolved(["127.0.0.9", "::1"][: self.source.below(3)])
+            self.bench.turn(Answered(task, answer(self.source, tasks.pop(task))))
 
     def lane(self) -> None:
         """A lane goes on, or ends."""
-        lanes = self.bench.lanes
-        if not lanes:
-            return
-        number = self.source.pick(sorted(lanes))
-        doing = self.source.below(5)
-        if doing < 2:
-            made = (LaneOpened(number), LaneProgressed(number, 3))[doing]
-            self.bench.turn(made)
-            return
-        effect = lanes.pop(number)
-        if doing == 2:
-            code = self.source.pick(("cut", "source", "storage", "hash", "protocol"))
-            self.bench.turn(LaneFailed(number, code, "it broke"))
-        else:
-            self.bench.turn(LaneOpened(number), LaneFinished(number, effect.size, b"d" * 32))
+        self.lanes.step()
 
     def time(self) -> None:
         """Time goes by."""

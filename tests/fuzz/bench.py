@@ -29,6 +29,7 @@ from tntd.effects import (
     SendFrame,
     SendLatest,
     SendLine,
+    StartLane,
     Stop,
 )
 from tntd.events import (
@@ -63,12 +64,17 @@ WALL_MS = 1_800_000_000_000
 class Bench:
     """A daemon without a shell.  `frames` is what it said on each link since it was read."""
 
-    def __init__(self, settings: Settings | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        store: Store | None = None,
+        identity: Identity = ALICE,
+    ) -> None:
         self.store = store or Store.open(":memory:")
         self._entropy = random.Random(1)
         self.profile = Profile(
-            identity=ALICE,
-            name="alice",
+            identity=identity,
+            name="alice" if identity is ALICE else "bob",
             settings=settings or Settings(),
             downloads=b"/downloads",
             entropy=self._entropy.randbytes,
@@ -78,6 +84,7 @@ class Bench:
         self.now = Now(1000.0, WALL_MS)
         self.pool = Pool()
         self.stopped = False
+        self.fail_next = False  # the commit of the next turn
         self._number = 0
         self.start()
 
@@ -92,6 +99,7 @@ class Bench:
         self.tasks: dict[int, AnyTask] = {}
         self.dials: dict[int, Dial] = {}
         self.lanes: dict[int, OpenLane] = {}
+        self.starts: dict[int, StartLane] = {}
         with self.store.transaction():
             self.node = Node(self.store, self.profile)
         self.turn(Started(6000))
@@ -112,9 +120,10 @@ class Bench:
         try:
             with self.store.transaction():
                 effects = self._handle(told)
-                if commit_fails:
+                if commit_fails or self.fail_next:
                     raise CommitFailed
         except CommitFailed:
+            self.fail_next = False
             effects = self.node.restart("the disk is full", self.now)
         for effect in effects:
             self._perform(effect)
@@ -178,7 +187,11 @@ class Bench:
                 self.tasks[effect.task] = effect.request
             case OpenLane():
                 assert len(effect.ticket) == 16 and effect.link in self.links, effect
+                assert effect.lane not in self.lanes, "a lane that is opened twice"
                 self.lanes[effect.lane] = effect
+            case StartLane():
+                assert effect.lane in self.lanes, "a lane that is started before it is opened"
+                self.starts[effect.lane] = effect
             case CloseLane():
                 self.lanes.pop(effect.lane, None)
             case SendLine() | SendLatest():
@@ -212,6 +225,8 @@ class Bench:
             assert len(line) <= limits.LINE_BYTES_MAX
             found = msgspec.json.decode(line)
             assert found["jsonrpc"] == "2.0"
+            shown = found.get("params", {}).get("transfer", {})
+            assert (shown.get("rate") or 0) >= 0 and (shown.get("eta_s") or 0) >= 0, shown
             if client in self.lines:
                 self.lines[client].append(found)
 
@@ -224,10 +239,10 @@ class Bench:
 
     def _look(self) -> None:
         """What is in the node's memory agrees with the store and has a bound."""
-        transfers: Any = self.node._transfers
+        transfers: Any = self.node._queue.transfers
         assert len(transfers.moving) <= 2 * limits.LANES_MAX
         for row in (self.store.transfers.get(number) for number in transfers.moving):
-            assert row is None or not row.ended, f"{row.state} and still moving"
+            assert row is None or row.state in ("queued", "active"), f"{row.state} and still moving"
         live = {moving.lane for moving in transfers.moving.values()}
         assert set(self.lanes) <= live, "a lane that nobody waits for"
         for contact in self.store.contacts.all():

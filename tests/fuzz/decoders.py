@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
-from tntd import config, keyfile, limits
+from tntd import config, keyfile, limits, tasks
 from tntd.control import schema
 from tntd.control.jsonrpc import BadRequest, encode_error, encode_result, parse_request
 from tntd.errors import CommandError, RemoteError, StartError
-from tntd.machines import naming, records
+from tntd.machines import naming, tree
 from tntd.machines.addresses import is_numeric, parse_address, plain_host, told_addresses
 from tntd.machines.identity import Identity
-from tntd.machines.records import Arrival, Opener, RecordReader, RecordType, Sealer
 from tntd.machines.session import Session, State
 from tntd.shell import child_wire
 from tntd.wire.frames import (
@@ -94,61 +94,6 @@ def _body_seeds() -> list[bytes]:
     return [kind.to_bytes(2, "big") + body for kind, body in made]
 
 
-# -- lanes --------------------------------------------------------------------------------
-
-
-def lane(data: bytes) -> None:
-    """A lane's stream: first what a stranger sends, then (sealed) what a bad contact does."""
-    source = Source(data)
-    plain = memoryview(bytearray(limits.RECORD_PLAIN_BYTES_MAX))
-    sealer, out = Sealer(b"k" * 32), memoryview(bytearray(records.RECORD_BYTES_MAX))
-    arrival = Arrival(source.below(600))
-    reader = RecordReader(Opener(b"k" * 32))
-    try:
-        while source.left:
-            kind = source.pick([*RecordType, None])
-            content = source.take(source.below(200))
-            if kind is None:
-                stream = content  # not sealed
-            elif len(content) <= records.PLAIN_BYTES_MAX[kind]:
-                stream = bytes(out[: sealer.seal(kind, memoryview(content), out)])
-            else:
-                continue
-            _read_records(reader, arrival, stream, plain)
-    except RemoteError as error:
-        assert error.code in {"malformed", "authentication"}, error
-    assert arrival.received <= arrival.size
-    assert arrival.complete or not arrival.intact
-
-
-def _read_records(reader: RecordReader, arrival: Arrival, stream: bytes, plain: memoryview) -> None:
-    while stream:
-        room = reader.room()
-        piece = stream[: len(room)]
-        room[: len(piece)] = piece
-        reader.filled(len(piece))
-        stream = stream[len(piece) :]
-        while (record := reader.next(plain)) is not None:
-            before = arrival.received
-            for chunk in arrival.expect(record):
-                arrival.take(chunk)
-            assert before <= arrival.received <= arrival.size
-
-
-def _lane_seeds() -> list[bytes]:
-    chunk = records.CHUNK.pack(1, 0, 0, 3) + b"abc"
-    end = bytearray(records.FILE_END_BYTES)
-    digest = Arrival(3)
-    digest.take(records.split(memoryview(chunk))[0])
-    records.put_file_end(memoryview(end), 0, 0, 3, digest.digest())
-    both = chunk + bytes(end)
-    return [
-        b"\0\3\1" + bytes([len(both)]) + both + b"\2\0",
-        b"\0\3\1" + bytes([len(chunk)]) + chunk,
-        b"\0\3\3" + bytes([40]) + bytes(40),
-    ]
-
-
 # -- control lines, names, addresses ---------------------------------------------------------
 
 
@@ -198,6 +143,21 @@ def names(data: bytes) -> None:
         assert b"/" not in final and b"\0" not in final and final not in (b".", b"..")
     shown, _ = naming.show_path(data)
     shown.encode()
+    _tree_names(data)
+
+
+def _tree_names(data: bytes) -> None:
+    """As a path in a tree, and as a link with its target behind the first newline."""
+    path, _, target = data.partition(b"\n")
+    for windows in (False, True):
+        if path and not tree.path_problem(path, windows=windows):
+            assert posixpath.normpath(b"/r/" + path) == b"/r/" + path
+            above, name = tree.parent(path)
+            assert tree.join(above, name) == path and name not in (b"", b".", b"..")
+            if not tree.link_problem(path, target, windows=windows):
+                leads = posixpath.normpath(posixpath.join(b"/r", above, target))
+                assert leads.startswith(b"/r/"), leads
+    assert len(tree.told_reason(data)) <= limits.ERROR_TEXT_CHARS_MAX
 
 
 # -- files --------------------------------------------------------------------------------
@@ -253,16 +213,20 @@ def child_messages(data: bytes) -> None:
 
 
 def _child_seeds() -> list[bytes]:
-    from tntd.tasks import Done, Inspect, Inspected
-
-    stat = _sample(Inspected)
-    messages: list[Any] = [
-        child_wire.Replied(child_wire.Reply(1, stat)),
-        child_wire.Replied(child_wire.Reply(2, Done())),
-        child_wire.Crashed("x"),
+    """One message of each kind, both ways."""
+    answers = [_sample(cls) for cls in get_args(tasks.Answer)]
+    requests = [_sample(cls) for cls in (*get_args(tasks.AnyTask), child_wire.Warm)]
+    up = [child_wire.Replied(child_wire.Reply(1, each)) for each in answers]
+    down = [child_wire.Request(1, each) for each in requests]
+    large = _sample(tasks.Packed)
+    large = msgspec.structs.replace(large, large=_sample(tasks.Large))
+    up.append(child_wire.Replied(child_wire.Reply(2, large, in_memory=True)))
+    encoded = [child_wire.encode(each) for each in (*up, child_wire.Crashed("x"))]
+    return [
+        *(b"\0" + each for each in encoded),
+        *(b"\1" + child_wire.encode(each) for each in down),
+        b"\0" + b"".join(encoded),
     ]
-    request = child_wire.encode(child_wire.Request(1, Inspect(b"/x")))
-    return [b"\0" + b"".join(child_wire.encode(m) for m in messages), b"\1" + request * 2]
 
 
 def _plain(*seeds: bytes) -> Callable[[], list[bytes]]:
@@ -270,14 +234,14 @@ def _plain(*seeds: bytes) -> Callable[[], list[bytes]]:
 
 
 _ADDRESSES = (b"6000", b"host:1", b"[fe80::1%eth0]:5", b"127.0.0.1:65535", b"\0\xff.txt", b"a/b")
+_TREE = (b"a/b/c\n../x", b"a/../b", b"a/b\n../../c/d", b"con.txt\na.", b"a\n..", b"a/b\n./..//c")
 _KEY = b"tnt-ed25519-seed: " + b"A" * 52 + b"\n"
 
 DECODER_TARGETS = (
     Target("frames", frames, _frame_seeds),
     Target("bodies", bodies, _body_seeds),
-    Target("lane", lane, _lane_seeds),
     Target("request_line", request_line, _line_seeds),
-    Target("names", names, _plain(*_ADDRESSES), 512),
+    Target("names", names, _plain(*_ADDRESSES, *_TREE), 512),
     Target("config_file", config_file, lambda: [config.print_config().encode(), b"a.b=[{c=1}]"]),
     Target("key_file", key_file, _plain(_KEY, _KEY[:-9]), 512),
     Target("child_messages", child_messages, _child_seeds),

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from tntd.control.jsonrpc import BadRequest, parse_request
 from tntd.control.schema import METHODS
+from tntd.control.tunables import TUNABLES
 from tntd.events import Answered, LineArrived, LineTooLong
 from tntd.node.present import item_id
-from tntd.tasks import Done, Failed, Inspect, Inspected
+from tntd.tasks import Entry
 
+from .answers import answer
 from .bench import Bench
 from .source import Source
 from .target import Target, scenarios
 from .values import struct
 
 STEPS_MAX = 80
-LATER = {"peers.connect", "transfers.send"}  # the reply may come in a later turn
+LATER = {
+    "peers.connect",
+    "transfers.send",
+    "transfers.again",
+    "transfers.clean",
+}  # the reply may come in a later turn
 WHO = ("bob", "BOB", "b", "bobb", "aeaq", "#room", "\u0130", "nobody", "\U0001f600", "a\0b")
 ADDRESSES = ("9", "h:9", "[::1]:9", "0", "a b:1", "[fe80::1%x]:5", "\0:1", "99999", "\u0661")
-PATHS = ("/a", "/a/", "/", "x", "/\0", "/" + "n" * 300, "/\u202e", "//x/../y")
+PATHS = ("/a", "/tree", "/a/", "/", "x", "/\0", "/" + "n" * 300, "/\u202e", "//x/../y")
 CURSORS = ("x", "x.1", ".", "é.5", "0" * 128, "-1", "nothing.99999999999999999999")
 
 
@@ -63,6 +71,7 @@ class Caller:
                     id,
                     bob.row,
                     outgoing=at % 2,
+                    kind=("file", "folder", "folder")[at],
                     name=b"\xff.txt",
                     source=b"/a",
                     size=5,
@@ -71,6 +80,7 @@ class Caller:
                     state=("offered", "queued", "done")[at],
                     created_at=now,
                 )
+                store.trees.put(at + 1, [Entry(b"a/\xff", 5, "failed", "\0\u202e")])
                 store.events.add(now, "message.received", at + 1, "{}")
             self.bob = bob.row
         self.ids = [item_id(bytes([at]) * 16) for at in range(3)]
@@ -94,6 +104,7 @@ class Caller:
         before = len(heard)
         bench.turn(LineArrived(client, line))
         replies = [each for each in heard[before:] if "id" in each]
+        _check_shape(line, replies)
         for reply in replies:
             assert ("result" in reply) != ("error" in reply), reply
         if client in bench.clients and line.strip() and not _may_be_silent(line):
@@ -127,7 +138,11 @@ class Caller:
         }  # fmt: skip
         for name in list(params):
             if params[name] is not None and name in known and not source.one_in(5):
-                params[name] = source.pick(known[name])
+                several = isinstance(params[name], list)
+                picked = [source.pick(known[name]) for _ in range(1 + 2 * several)]
+                params[name] = picked if several else picked[0]
+        if method.name == "settings.set" and not source.one_in(5):
+            params["name"] = source.pick(list(TUNABLES))
         if "paths" in params:
             params["paths"] = [source.pick(PATHS) for _ in range(1 + source.below(3))]
         body: dict[str, Any] = {"jsonrpc": "2.0", "method": method.name, "params": params}
@@ -156,10 +171,7 @@ class Caller:
         if not tasks:
             return
         task = self.source.pick(sorted(tasks)[:8])
-        found = Inspected("file", 5, 1, 1, 1, 1, False, 1 << 40)
-        good = found if isinstance(tasks.pop(task), Inspect) else Done()
-        answers = (good, good, Failed("ENOENT", "no such file"))
-        self.bench.turn(Answered(task, self.source.pick(answers)))
+        self.bench.turn(Answered(task, answer(self.source, tasks.pop(task))))
 
     def event(self) -> None:
         """A client has read everything; something happens that it is told of; a commit fails."""
@@ -170,6 +182,15 @@ class Caller:
             self.bench.wait(self.source.pick((0.1, 25.0)))
         else:
             self.bench.turn(commit_fails=True)
+
+
+def _check_shape(line: bytes, replies: list[dict[str, Any]]) -> None:
+    """A result is as the table of methods has it; there is but one for a line."""
+    with suppress(BadRequest):
+        method = parse_request(line).method
+        for each in replies:
+            if "result" in each and method.name != "hello":
+                msgspec.convert(each["result"], method.result)
 
 
 def _may_be_silent(line: bytes) -> bool:

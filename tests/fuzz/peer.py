@@ -13,6 +13,7 @@ import msgspec
 from tntd.events import DialFailed, Event, LinkClosed, LinkOpened
 from tntd.machines.identity import Identity
 from tntd.settings import Settings
+from tntd.store.transfers import TransferRow
 from tntd.wire.frames import (
     HEADER,
     TYPES,
@@ -21,6 +22,8 @@ from tntd.wire.frames import (
     Cancel,
     Decision,
     Envelope,
+    Fates,
+    FileState,
     Frame,
     Hello,
     LaneAnswer,
@@ -31,25 +34,32 @@ from tntd.wire.frames import (
     Read,
     Refused,
     Result,
+    Steer,
     Text,
     Trusted,
     encode,
     encode_body,
 )
 
+from .answers import PATHS
 from .around import Around
 from .bench import Bench
 from .conversation import Conversation, exporter
 from .source import Source
 from .target import Target, scenarios
-from .values import struct
+from .values import EDGES, WORDS, struct
 
 MALLORY, STRANGER = Identity(b"m" * 32), Identity(b"s" * 32)
 STEPS_MAX = 120
 FLOWING = (Envelope, Ack, LaneOffer, LaneAnswer, Trusted, LaneAnswer, Envelope)
 BODIES: tuple[type[Body], ...] = (
-    Offer, Offer, Offer, Decision, Decision, Decision, Result, Cancel, Text, Read, Refused,
+    Offer, Offer, Offer, Decision, Decision, Decision, Result, Cancel, Text, Read, Refused, Steer,
+    Steer, Fates,
 )  # fmt: skip
+OF_A_TRANSFER = (Decision, Result, Cancel, Steer, Fates)
+ACTS = ("pause", "resume", "first", "again")
+FATES = ("failed", "skipped", "failed", "verified", "waiting", "")
+CODES = ("", "", "", "busy", "finishing", "unknown", "undecided", "ended", "broken")
 SETTINGS = (
     Settings(),
     Settings(auto_accept_bytes_max=0, advertise=["h:1"]),
@@ -71,6 +81,7 @@ class Hostile:
         self.steps: list[Callable[[], None]] = [
             *often * 4, around.answer, around.time, around.drain, self.flowing, self.bad,
             self.another, self.cut, self.honest, self.honest, self.at_once,
+            self.far, self.far, self.far,
         ]  # fmt: skip
 
     def play(self) -> None:
@@ -229,16 +240,35 @@ class Hostile:
         """A body that mostly speaks of what there is."""
         cls, source = self.source.pick(BODIES), self.source
         fixed: dict[str, object] = {}
-        rows = self.bench.store.transfers.page(None, 20, None, None)
+        rows = self._rows()
         if cls is Offer and not source.one_in(6):
             fixed = {"kind": "file", "files": 1, "size": 5, "name": b"n" + source.take(1)}
-        elif cls in (Decision, Result, Cancel) and rows and not source.one_in(6):
+            if source.below(2):
+                fixed |= {"kind": "folder", "files": source.pick((1, 0, 3, 2**63 - 1))}
+        elif cls in OF_A_TRANSFER and rows and not source.one_in(6):
             fixed = {"transfer": source.pick(rows).id}
+        if cls is Steer and not source.one_in(8):
+            fixed["act"] = source.pick(ACTS)
+        if cls is Fates:
+            fixed["files"] = self._fates()
         if cls is Decision and not source.one_in(4):
             fixed["accepted"] = True
         if cls is Result and not source.one_in(4):
             fixed["error"] = ""
         return struct(source, cls, self.bench.pool, **fixed)  # type: ignore[no-any-return]
+
+    def _rows(self) -> list[TransferRow]:
+        """The transfers that are worth a word, mostly those that are taken."""
+        rows = self.bench.store.transfers.page(None, 20, None, None)
+        taken = [row for row in rows if row.accepted and not row.ended][:4]
+        return taken if taken and self.source.below(3) else rows
+
+    def _fates(self) -> list[FileState]:
+        source = self.source
+        return [
+            FileState(source.pick(PATHS), source.pick(FATES), source.pick(WORDS)[:512])
+            for _ in range(source.below(4))
+        ]
 
     def flowing(self) -> None:
         """A frame that may come on an open link, its values from anywhere."""
@@ -256,18 +286,28 @@ class Hostile:
     def lane_word(self) -> None:
         """A word on a lane: an answer to an offer of the daemon's, or an offer."""
         found, source = self.current, self.source
-        rows = self.bench.store.transfers.page(None, 20, None, None)
+        rows = self._rows()
         if found is None or not rows:
             return
         row = source.pick(rows)
-        moving = self.bench.node._transfers.moving.get(row.row)
+        moving = self.bench.node._queue.transfers.moving.get(row.row)
         ticket = source.take(1).ljust(16, b"t") if moving is None else moving.ticket
         ticket = ticket.ljust(16, b"\0")
         if row.outgoing:
-            code = source.pick(("", "", "busy", "finishing", "unknown", "ended", "broken"))
-            found.say(LaneAnswer(ticket=ticket, transfer=row.id, code=code))
+            fixed = {"ticket": ticket, "transfer": row.id, "code": source.pick(CODES)}
+            found.say(struct(source, LaneAnswer, self.bench.pool, **fixed))
         else:
-            found.say(LaneOffer(ticket=ticket, transfer=row.id))
+            size = source.pick((5, 5, 0, *EDGES))
+            files = source.pick((1, 3, 2**63 - 1))
+            found.say(LaneOffer(ticket=ticket, transfer=row.id, size=size, files=files))
+
+    def far(self) -> None:
+        """A word on a lane, and what it takes to get further from there."""
+        around = self.around
+        for step in (self.envelope, around.answer, self.lane_word, around.answer, around.lane):
+            step()
+        for step in (around.lane, around.answer, around.answer):
+            step()
 
     def raw_frame(self) -> None:
         """Any type, any body."""

@@ -11,16 +11,26 @@ from typing import Any
 import msgspec
 
 from tntd.control.schema import EVENTS
+from tntd.control.tunables import TUNABLES
 from tntd.events import Answered, LineArrived
+from tntd.node.present import item_id
 from tntd.store import Store
-from tntd.tasks import Failed
+from tntd.tasks import Entry
 
+from .answers import answer
 from .bench import Bench
 from .source import Source
 from .target import Target, scenarios
 from .values import EDGES, WORDS
 
-STATES = ("queued", "offered", "active", "done", "failed", "cancelled", "declined")
+STATES = ("queued", "offered", "active", "paused", "done", "failed", "cancelled", "declined")
+FILE_STATES = ("waiting", "verified", "skipped", "failed")
+NAMES = (*TUNABLES, "another", "")
+VALUES = (
+    "5", "true", "-1", "1e400", "99999999999999999999", '"x"', "[]", "{}", '{"hex":"2f61"}',
+    '{"hex":"61"}', '{"hex":"2f00"}', '{"hex":"zz"}', '{"hex":5}', "NaN", "null", "", "\0",
+    "[" * 5000, "9" * 5000, '{"hex":"2fff"}', "\u0661",
+)  # fmt: skip
 DETAILS = (
     "{}",
     '{"state":"sent"}',
@@ -51,6 +61,8 @@ class Rows:
                 self._transfer(at)
             for _ in range(source.below(8)):
                 self._event()
+            for _ in range(source.below(4)):
+                self._preference()
 
     def number(self) -> int:
         """Any integer that SQLite holds."""
@@ -103,10 +115,11 @@ class Rows:
 
     def _transfer(self, at: int) -> None:
         outgoing = self.source.below(2)
-        self.store.transfers.add(
+        row = self.store.transfers.add(
             bytes([at]) + self.blob(15),
             self.source.pick(self.contacts),
             outgoing=outgoing,
+            kind=self.source.pick(("file", "folder")),
             name=self.blob() or b"n",
             source=b"/" + self.blob() if outgoing else None,
             size=self.source.pick(EDGES),
@@ -121,7 +134,41 @@ class Rows:
             folder=b"/" + self.blob(),
             chosen=self.maybe(self.blob() or b"c"),
             created_at=self.number(),
+            **self._position(),
         )
+        reason, path = self.text(), self.blob()
+        state = self.source.pick(FILE_STATES)
+        self.store.trees.put(row.row, [Entry(path, self.source.pick(EDGES), state, reason)])
+
+    def _position(self) -> dict[str, object]:
+        source = self.source
+        if source.below(2):
+            return {}
+        return {
+            "files": source.pick(EDGES),
+            "counting": source.below(2),
+            "place": self.number(),
+            "by_user": source.below(2),
+            "again": source.below(2),
+            "skipped": source.pick(EDGES),
+            "failed": source.pick(EDGES),
+            "bytes_sent": source.pick(EDGES),
+            "bytes_reused": source.pick(EDGES),
+            "part": source.below(2),
+            "part_inode": self.number(),
+            "boot": self.blob(),
+            "number": source.pick(EDGES[:8]),
+            "after": self.blob(),
+            "synced_number": source.pick(EDGES[:8]),
+            "synced_after": self.blob(),
+            "synced_bytes": source.pick(EDGES),
+            "final_ctime_ns": source.pick(EDGES),
+        }
+
+    def _preference(self) -> None:
+        contact = self.source.pick((0, *self.contacts))
+        name, value = self.source.pick(NAMES), self.source.pick(VALUES)
+        self.store.preferences.set(contact, name, value)
 
     def _event(self) -> None:
         self.store.events.add(
@@ -146,19 +193,23 @@ def stored_rows(data: bytes) -> None:
             ("contacts.list", {}),
             ("transfers.list", {}),
             ("status", {}),
+            ("settings.list", {}),
         ]
+        for transfer in rows.store.transfers.page(None, 9, None, None):
+            calls.append(("transfers.files", {"transfer": item_id(transfer.id)}))
         for row in rows.store.contacts.all():
             calls.append(("messages.list", {"conversation": row.name[:256]}))
             calls.append(("messages.list", {"conversation": row.name[:256], "search": "a \0"}))
+            calls.append(("settings.list", {"contact": row.name[:256]}))
         for id, (method, params) in enumerate(calls):
             body = {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
             bench.turn(LineArrived(client, msgspec.json.encode(body)))
             bench.drain(client)
         answered = [each["id"] for each in bench.lines[client] if "id" in each]
         assert answered == list(range(len(calls)))
-        assert not any("error" in each for each in bench.lines[client][:5])
+        assert not any("error" in each for each in bench.lines[client][:6])
         for task in list(bench.tasks):
-            bench.turn(Answered(task, Failed("ENOENT", "gone")))
+            bench.turn(Answered(task, answer(source, bench.tasks.pop(task))))
         bench.wait(source.pick((0.6, 20.0, 100.0)))
     finally:
         rows.store.close()

@@ -9,7 +9,9 @@ from __future__ import annotations
 from .clients import CLIENT_TARGETS
 from .decoders import DECODER_TARGETS
 from .handshake import TLS_TARGETS
+from .lane_ends import RECEIVER_TARGETS
 from .lines import LINE_TARGETS
+from .pair import PAIR_TARGETS
 from .peer import PEER_TARGETS
 from .rows import ROW_TARGETS
 from .target import Target
@@ -18,10 +20,12 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         *DECODER_TARGETS,
+        *RECEIVER_TARGETS,
         *CLIENT_TARGETS,
         *TLS_TARGETS,
         *PEER_TARGETS,
         *LINE_TARGETS,
+        *PAIR_TARGETS,
         *ROW_TARGETS,
     )
 }

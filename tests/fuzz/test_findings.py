@@ -28,7 +28,7 @@ from tntd.control.places import Endpoint
 from tntd.control.schema import ContactList
 from tntd.errors import StartError
 from tntd.events import Answered, LineArrived, LinkClosed
-from tntd.tasks import Failed, Inspect, Inspected, OpenSource
+from tntd.tasks import Failed, Inspect, Inspected
 from tntd.wire.frames import Decision, Envelope, LaneAnswer, LaneOffer, encode, encode_body
 
 DEEP = 100_000
@@ -193,17 +193,17 @@ def test_a_contact_that_declines_what_it_has_accepted_gets_nothing_more() -> Non
     sending = Sending()
     sending.decide(accepted=True)
     sending.decide(accepted=False)
-    # That they had it opened for nothing must not start the whole node over.
-    sending.answer(OpenSource, Failed("ENOENT", "no such file"))
+    # That it was looked at for nothing must not start the whole node over.
+    sending.answer(Inspect, Failed("ENOENT", "no such file"))
     assert sending.state == "declined"
-    assert sending.bench.node._transfers.moving == {}
+    assert sending.bench.node._queue.transfers.moving == {}
 
 
 def test_a_contact_that_declines_what_it_was_sent_whole() -> None:
     sending = Sending()
     sending.decide(accepted=True)
-    sending.answer(OpenSource, Inspected("file", 5, 1, 1, 1, 1, False, 0))
-    ticket = sending.bench.node._transfers.moving[sending.row.row].ticket
+    sending.answer(Inspect, Inspected("file", 5, 1, 1, 1, 1, False, 0))
+    ticket = sending.bench.node._queue.transfers.moving[sending.row.row].ticket
     word = LaneAnswer(ticket=ticket, transfer=sending.row.id, code="finishing")
     sending.link.say(word)
     sending.decide(accepted=False)

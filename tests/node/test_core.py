@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tntd.effects import Ask, CloseHandle
+from tntd.effects import Ask
 from tntd.machines.identity import Identity
 from tntd.node.core import Core, Profile
 from tntd.settings import Settings
 from tntd.store import Store
-from tntd.tasks import Answer, Done, Inspected, OpenSource, Resolve
+from tntd.tasks import Answer, Done, Inspect, Inspected, Resolve
 
-OPENED = Inspected("file", 1, 0, 0, 0, 0, False, 0)
+LOOKED = Inspected("file", 1, 0, 0, 0, 0, False, 0)
 
 
 def make() -> Core:
@@ -33,23 +33,15 @@ def asked(core: Core) -> int:
 
 def test_an_answer_goes_to_who_asked() -> None:
     core, answers = make(), list[Answer]()
-    core.ask(OpenSource(5, b"/f"), answers.append)
-    core.answered(asked(core), OPENED)
-    assert answers == [OPENED]
-    assert not any(isinstance(effect, CloseHandle) for effect in core.effects)
+    core.ask(Inspect(b"/f"), answers.append)
+    core.ask(Inspect(b"/g"), answers.append)
+    core.answered(asked(core), LOOKED)
+    assert answers == [LOOKED]
+    core.answered(asked(core), LOOKED)
+    assert answers == [LOOKED]  # once
 
 
-def test_a_file_that_was_opened_for_nobody_any_more_is_closed() -> None:
-    core, answers = make(), list[Answer]()
-    core.ask(OpenSource(5, b"/f"), answers.append)
-    task = asked(core)
-    core.reset()
-    core.answered(task, OPENED)
-    assert core.effects == [CloseHandle(5)]
-    assert answers == []
-
-
-def test_other_late_answers_are_passed_over() -> None:
+def test_late_answers_are_passed_over() -> None:
     core = make()
     core.ask(Resolve("h", 1), lambda _answer: None)
     task = asked(core)

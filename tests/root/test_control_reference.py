@@ -11,6 +11,7 @@ import pytest
 
 from tntd.control import schema
 from tntd.control.schema import EVENTS, METHODS
+from tntd.control.tunables import TUNABLES
 from tntd.errors import Code
 
 TEXT = (Path(__file__).parents[2] / "tntd" / "control" / "README.md").read_text("utf-8")
@@ -93,6 +94,13 @@ def test_every_error_code_is_there_and_none_else():
     assert sorted((int(number), name) for number, name in rows) == sorted(
         (code.value, code.name) for code in Code
     )
+
+
+def test_every_tunable_is_there_in_order_and_with_whom_it_may_be_for():
+    rows = re.findall(
+        r"^\| `([a-z_]+)` \| .+? \| (yes|no) \|", CHAPTERS["Settings"], flags=re.MULTILINE
+    )
+    assert rows == [(row.name, "yes" if row.each else "no") for row in TUNABLES.values()]
 
 
 def test_links_lead_somewhere():

@@ -97,7 +97,7 @@ def test_a_child_loads_no_more_than_it_needs(world: World) -> None:
     world.do(Inspect(b"/"))
     maps = Path(f"/proc/{world.disk}/maps").read_text()
     assert "msgspec" in maps
-    for name in ("cryptography", "OpenSSL", "blake3", "sqlite"):
+    for name in ("cryptography", "OpenSSL", "sqlite"):
         assert name not in maps
 
 
@@ -329,5 +329,5 @@ def test_publish_killed_at_the_worst_moments(
         world.turn()
         time.sleep(number * 0.0003)
         os.kill(pid, signal.SIGKILL)
-        assert world.answer(task) == Done()
+        assert isinstance(world.answer(task), Inspected)
     assert len(os.listdir(tmp_path)) == 15

@@ -11,11 +11,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lane_by_hand import RawLane, data, file_end
-from lane_world import RECEIVER, SENDER, TICKET, World, export, receiving, sending
+from lane_by_hand import RawLane, data, entry, file_end
+from lane_world import (
+    RECEIVER,
+    SENDER,
+    TICKET,
+    World,
+    begin,
+    export,
+    inbound,
+    receiving,
+    sending,
+)
 from tntd import limits
 from tntd.events import LaneFailed, LaneFinished, LaneOpened
-from tntd.machines.records import RecordType, Sealer
+from tntd.machines import pack_record, records
+from tntd.machines.blocks import block_hash
+from tntd.machines.records import ChunkKind, RecordType, Sealer
 from tntd.shell import lanes as lanes_module
 
 CONTENT = b"what is sent"
@@ -33,8 +45,9 @@ def world() -> Iterator[World]:
 @pytest.fixture
 def port(world: World, tmp_path: Path) -> int:
     """Where an acceptor waits that receives."""
-    world.part(tmp_path / "there", len(CONTENT))
-    world.lanes.open(receiving(len(CONTENT), dials=False), export)
+    world.stage(tmp_path / "there", size=len(CONTENT))
+    job = inbound(tmp_path / "there", len(CONTENT))
+    world.lanes.open(receiving(job, dials=False), export)
     return world.listen(world.lanes)
 
 
@@ -43,8 +56,15 @@ def opened(world: World, port: int) -> RawLane:
     raw = RawLane.dialled(world, port)
     raw.say(raw.hello())
     raw.hears(lambda: raw.heard)
-    assert raw.heard == [(RecordType.HELLO, b"")]
+    assert raw.heard == [(RecordType.HELLO, records.greeting())]
     assert world.of(LaneOpened, RECEIVER)
+    return raw
+
+
+def announced(world: World, port: int) -> RawLane:
+    """The same, which has told of the file."""
+    raw = opened(world, port)
+    raw.say(raw.chunks(entry(len(CONTENT))))
     return raw
 
 
@@ -134,7 +154,7 @@ def test_of_two_with_the_ticket_the_first_proved_wins(world: World, port: int) -
 
 def test_a_ticket_runs_out(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LANE_TICKET_TIMEOUT_S", 0.2)
-    world.lanes.open(receiving(5, dials=False), export)
+    world.lanes.open(receiving(inbound(tmp_path, 5), dials=False), export)
     port = world.listen(world.lanes)
     raw = RawLane.dialled(world, port)
     stream = raw.hello()
@@ -191,13 +211,17 @@ def test_junk_changes_nothing(world: World, port: int, junk: bytes, known: bool)
 def test_a_sender_by_hand(world: World, port: int, tmp_path: Path) -> None:
     raw = opened(world, port)
     raw.say(
+        raw.seal(RecordType.ALIVE),
+        raw.chunks(entry(len(CONTENT))),
         raw.chunks(data(0, CONTENT[:5]), data(5, CONTENT[5:]), file_end(CONTENT)),
+        raw.seal(RecordType.ALIVE),
         raw.seal(RecordType.END),
         step=1,
     )
     assert world.wait(LaneFinished, RECEIVER).size == len(CONTENT)
     raw.hears_end()
-    assert (tmp_path / "there" / ".tnt-part" / "part").read_bytes() == CONTENT
+    assert (tmp_path / "there" / ".tnt-part" / "stage").read_bytes() == CONTENT
+    assert raw.heard[-1] == (RecordType.PROGRESS, records.PROGRESS.pack(len(CONTENT), 1))
 
 
 def tampered(raw: RawLane) -> list[bytes]:
@@ -236,6 +260,14 @@ def end_too_soon(raw: RawLane) -> list[bytes]:
     return [raw.chunks(data(0, CONTENT)), raw.seal(RecordType.END)]
 
 
+def word_of_a_receiver(raw: RawLane) -> list[bytes]:
+    return [raw.seal(RecordType.PROGRESS, bytes(12))]
+
+
+def small_files(raw: RawLane) -> list[bytes]:
+    return [raw.seal(RecordType.PACK, entry(0, b"small") + file_end(b""))]
+
+
 def hello_again(raw: RawLane) -> list[bytes]:
     return [raw.seal(RecordType.HELLO)]
 
@@ -263,34 +295,43 @@ def our_own_record(raw: RawLane) -> list[bytes]:
         a_hole,
         another_file,
         end_too_soon,
+        word_of_a_receiver,
+        small_files,
         hello_again,
         our_own_record,
     ],
 )
 def test_misdeeds(world: World, port: int, misdeed: Callable[[RawLane], list[bytes]]) -> None:
-    raw = opened(world, port)
+    raw = announced(world, port)
     raw.say(*misdeed(raw))
     assert world.wait(LaneFailed, RECEIVER).code == "protocol"
     raw.hears_end()
     assert world.of(LaneFinished) == []
 
 
-@pytest.mark.parametrize("end", [file_end(b"other"), file_end(CONTENT, 3)])
-def test_a_file_that_is_not_what_it_says(world: World, port: int, end: bytes) -> None:
-    raw = opened(world, port)
+def test_a_file_that_is_not_what_it_says(world: World, port: int) -> None:
+    raw = announced(world, port)
+    end = file_end(b"other", len(CONTENT))
     raw.say(raw.chunks(data(0, CONTENT), end), raw.seal(RecordType.END))
     assert world.wait(LaneFailed, RECEIVER).code == "hash"
 
 
-def test_an_end_before_all_of_it_came(world: World, port: int) -> None:
+@pytest.mark.parametrize("end", [file_end(CONTENT, 3), file_end(CONTENT[:5])])
+def test_an_end_before_all_of_it_came(world: World, port: int, end: bytes) -> None:
+    raw = announced(world, port)
+    raw.say(raw.chunks(data(0, CONTENT[:5]), end), raw.seal(RecordType.END))
+    assert world.wait(LaneFailed, RECEIVER).code == "protocol"
+
+
+def test_a_file_that_is_larger_than_was_agreed(world: World, port: int) -> None:
     raw = opened(world, port)
-    raw.say(raw.chunks(data(0, CONTENT[:5]), file_end(CONTENT[:5])), raw.seal(RecordType.END))
-    assert world.wait(LaneFailed, RECEIVER).code == "hash"
+    raw.say(raw.chunks(entry(len(CONTENT) + 1)))
+    assert world.wait(LaneFailed, RECEIVER).code == "protocol"
 
 
 @pytest.mark.parametrize("kept", [0, 1, 15, 16, 40, 100, -17, -1])
 def test_a_cut_is_seen_wherever_it_is(world: World, port: int, kept: int) -> None:
-    raw = opened(world, port)
+    raw = announced(world, port)
     stream = raw.chunks(data(0, CONTENT), file_end(CONTENT)) + raw.seal(RecordType.END)
     raw.say(stream[:kept])
     raw.socket.close()
@@ -302,7 +343,7 @@ def test_a_sender_that_falls_silent(
     world: World, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "LANE_IDLE_TIMEOUT_S", 0.3)
-    raw = opened(world, port)
+    raw = announced(world, port)
     raw.say(raw.chunks(data(0, CONTENT[:5])))
     world.turns(0.15)
     assert world.of(LaneFailed) == []
@@ -313,15 +354,19 @@ def test_a_sender_that_falls_silent(
 # -- an acceptor that breaks the rules ----------------------------------------------------
 
 
-def dialled(world: World, tmp_path: Path, content: bytes = CONTENT) -> RawLane:
+def dialled(
+    world: World, tmp_path: Path, content: bytes = CONTENT, *, asks: bool = False
+) -> RawLane:
     """An acceptor by hand, at which a sender has dialled."""
-    found = world.source(tmp_path / "source", content)
+    source = tmp_path / "source"
+    source.write_bytes(content)
     raw = RawLane.accepted(
-        world, lambda port: world.others.open(sending(found, dials=True, port=port), export)
+        world, lambda port: world.others.open(sending(source, dials=True, port=port), export)
     )
+    world.others.start(begin(asks=asks))
     raw.skip(24)
     raw.hears(lambda: raw.heard)
-    assert raw.heard == [(RecordType.HELLO, b"")]
+    assert raw.heard == [(RecordType.HELLO, records.greeting())]
     return raw
 
 
@@ -329,7 +374,12 @@ def test_an_acceptor_by_hand(world: World, tmp_path: Path) -> None:
     raw = dialled(world, tmp_path)
     raw.say(raw.seal(RecordType.HELLO))
     raw.hears(lambda: raw.heard[-1][0] is RecordType.END)
-    assert raw.heard[1:] == [
+    (_, first), *rest = raw.heard[1:]
+    (chunk,) = records.split(memoryview(first))
+    assert (chunk.kind, chunk.file) == (ChunkKind.ENTRY, 0)
+    about = pack_record.decode_entry(chunk.data)
+    assert (about.what, about.path, about.size) == ("file", b"", len(CONTENT))
+    assert rest == [
         (RecordType.CHUNKS, data(0, CONTENT) + file_end(CONTENT)),
         (RecordType.END, b""),
     ]
@@ -365,11 +415,56 @@ def test_a_receiver_that_does_not_read(
     assert world.wait(LaneFailed, SENDER).code == "cut"
 
 
-@pytest.mark.parametrize("type", [RecordType.HELLO, RecordType.CHUNKS, RecordType.END])
-def test_a_receiver_that_talks_back(world: World, tmp_path: Path, type: RecordType) -> None:
+@pytest.mark.parametrize(
+    ("type", "plain"),
+    [
+        (RecordType.HELLO, b""),
+        (RecordType.CHUNKS, b""),
+        (RecordType.END, b""),
+        (RecordType.ALIVE, b""),
+        (RecordType.PROGRESS, b""),
+        (RecordType.HAVE, records.have(0, 0, 0, b"")),  # it was not asked
+    ],
+)
+def test_a_receiver_that_says_what_it_may_not(
+    world: World, tmp_path: Path, type: RecordType, plain: bytes
+) -> None:
     raw = dialled(world, tmp_path, os.urandom(30 * limits.MIB))
-    raw.say(raw.seal(RecordType.HELLO), raw.seal(type))
+    raw.say(raw.seal(RecordType.HELLO), raw.seal(type, plain))
     assert world.wait(LaneFailed, SENDER).code == "protocol"
+
+
+def test_a_receiver_that_is_asked_and_says_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LANE_IDLE_TIMEOUT_S", 0.4)
+    raw = dialled(world, tmp_path, os.urandom(2 * limits.MIB), asks=True)
+    raw.say(raw.seal(RecordType.HELLO))
+    for _ in range(3):
+        world.turns(0.25)
+        raw.say(raw.seal(RecordType.PROGRESS, records.PROGRESS.pack(0, 0)))
+    assert world.of(LaneFailed) == []
+    assert world.wait(LaneFailed, SENDER).code == "cut"
+
+
+def test_a_receiver_by_hand_that_has_a_block(world: World, tmp_path: Path) -> None:
+    content = os.urandom(2 * limits.MIB + 5)
+    raw = dialled(world, tmp_path, content, asks=True)
+    raw.say(raw.seal(RecordType.HELLO))
+    raw.hears(lambda: len(raw.heard) > 1)
+    told = [bytes(32), block_hash(content[limits.MIB : 2 * limits.MIB])]
+    for first, hash in enumerate(told):
+        raw.say(raw.seal(RecordType.HAVE, records.have(0, 2, first, hash)))
+    raw.hears(lambda: raw.heard[-1][0] is RecordType.END)
+    offsets = [
+        chunk.offset
+        for type, plain in raw.heard[2:]
+        if type is RecordType.CHUNKS
+        for chunk in records.split(memoryview(plain))
+        if chunk.kind is ChunkKind.DATA
+    ]
+    assert offsets == [0, 1 << 18, 2 << 18, 3 << 18, 2 << 20]
+    assert world.wait(LaneFinished, SENDER).bytes_sent == limits.MIB + 5
 
 
 def test_a_receiver_that_goes_away(world: World, tmp_path: Path) -> None:

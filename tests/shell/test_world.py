@@ -18,8 +18,10 @@ from tntd.effects import (
     Effect,
     Log,
     OpenLane,
+    Outbound,
     SendFrame,
     SendLine,
+    StartLane,
     Stop,
 )
 from tntd.events import ClientOpened, LineArrived, LinkOpened, TimeCame
@@ -69,12 +71,19 @@ def test_every_effect_has_a_row(side: WorldSide):
 def test_effects_reach_the_part_that_does_them(side: WorldSide):
     side.world.perform(Ask(5, Inspect(b"/")))
     side.world.perform(CloseHandle(6))
+    start = StartLane(7, 0, b"", False)
+    side.world.perform(start)
     side.world.perform(CloseLane(7))
-    assert side.part.calls == [("ask", 5, Inspect(b"/")), ("close", 6), ("close", 7)]
+    assert side.part.calls == [
+        ("ask", 5, Inspect(b"/")),
+        ("close", 6),
+        ("start", start),
+        ("close", 7),
+    ]
 
 
 def test_a_lane_whose_link_is_gone_gets_no_keys(side: WorldSide):
-    effect = OpenLane(1, 99, b"", True, "127.0.0.1", 1, b"", b"", True, 1, 0)
+    effect = OpenLane(1, 99, b"", True, "127.0.0.1", 1, b"", b"", Outbound(b"/x"))
     side.world.perform(effect)
     ((name, opened, export),) = side.part.calls
     assert (name, opened) == ("open", effect)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .machine import DOWNLOADS, Machine
+from .watcher import BYSTANDER
 
 if TYPE_CHECKING:
     from .world import World
@@ -23,12 +24,11 @@ class Chaos:
         self._faults = world.faults
         self._rng = world.heap.stream("chaos")
         self._moves = 0
-        self._bystanders = 0
         self.count = 0
         self._table: dict[str, Callable[[Machine], None]] = {
             "kill": lambda machine: machine.end("crash"),
             "crash": self._crash,
-            "power": lambda machine: machine.end("power"),
+            "power": self._power,
             "shutdown": lambda machine: machine.stop(),
             "cut": self._cut,
             "silence": self._silence,
@@ -44,7 +44,8 @@ class Chaos:
             "lane damage": self._lane_damage,
             "client leaves": self._client_leaves,
             "bystander": self._bystander,
-            "source changes": lambda machine: world.users[machine.name].change_source(),
+            "source changes": self._source_changes,
+            "download changes": lambda machine: world.users[machine.name].edit_download(),
         }
 
     def begin(self) -> None:
@@ -76,6 +77,12 @@ class Chaos:
         end = min(self._heap.now + self._window(), self._faults.until)
         self._heap.at(end, lambda: begin(False))
 
+    def _power(self, machine: Machine) -> None:
+        if self._rng.random() < 0.5:
+            machine.end("power")
+        else:  # while something arrives
+            machine.lane_trap = ("power", self._rng.randrange(12))
+
     # -- kinds ---------------------------------------------------------------------------
 
     def _crash(self, machine: Machine) -> None:
@@ -91,7 +98,8 @@ class Chaos:
 
     def _silence(self, machine: Machine) -> None:
         other = self._rng.choice([each for each in self._world.machines if each is not machine])
-        self._world.network.silence(machine.name, other.name, self._window())
+        seconds = self._window()
+        self._world.network.silence(machine.name, other.name, seconds)
 
     def _partition(self, machine: Machine) -> None:
         seconds = self._window()
@@ -132,8 +140,10 @@ class Chaos:
         def turn(failing: bool) -> None:
             machine.database.failing = failing
 
-        if self._rng.random() < 0.7:
+        roll = self._rng.random()
+        if roll < 0.7:
             machine.database.fail_in = self._rng.randrange(12)
+            machine.link_trap = roll < 0.3
         else:
             self._until(turn)
 
@@ -148,16 +158,33 @@ class Chaos:
     def _lane_damage(self, machine: Machine) -> None:
         machine.lane_trap = ("damage", self._rng.randrange(12))
 
+    def _source_changes(self, machine: Machine) -> None:
+        if self._rng.random() < 0.5:
+            machine.source_trap = self._rng.randrange(12)
+        else:
+            self._world.users[machine.name].change_source()
+
     def _client_leaves(self, machine: Machine) -> None:
         user = self._world.users[machine.name]
         self._rng.choice((user.client, user.guest)).leave()
 
     def _bystander(self, machine: Machine) -> None:
         """Somebody else puts a file where one of ours wants to go."""
-        self._bystanders += 1
+        path = self._place_wanted(machine)
+        above = path.rpartition(b"/")[0]
+        if machine.disk.find(path) is None and machine.disk.find(above) is not None:
+            file = machine.disk.put_durable(path, BYSTANDER)
+            self._world.watcher.bystanders[machine.name, path] = file
+
+    def _place_wanted(self, machine: Machine) -> bytes:
+        """Where something of ours may want to go: into a folder that arrived, or beside it."""
+        query = (
+            "SELECT t.chosen, f.path FROM tree_files f JOIN transfers t ON f.transfer = t.row "
+            "WHERE f.state IN ('failed', 'waiting') AND t.outgoing = 0 AND t.chosen IS NOT NULL"
+        )
+        found = machine.database.sql.execute(query).fetchall()
+        if found and self._rng.random() < 0.8:
+            return DOWNLOADS + b"/" + b"/".join(self._rng.choice(found))
         other = self._rng.choice(self._world.machines)
-        name = f"new_{other.name}-{self._rng.randrange(1, 20)}-0.bin".encode()
-        if machine.disk.find(DOWNLOADS, name) is None:
-            data = b"somebody else's"
-            file = machine.disk.put_durable(DOWNLOADS + b"/" + name, data, machine.now_ns())
-            self._world.watcher.bystanders[machine.name, name] = file
+        ref = f"{other.name}-{self._rng.randrange(1, 20)}"
+        return f"{DOWNLOADS.decode()}/new_{ref}{self._rng.choice(('-0.bin', ''))}".encode()

@@ -1,19 +1,28 @@
-"""A machine's disk: files and folders as they are, and as a power cut would leave them.
+"""A machine's disk: files, folders and links as they are, and as a power cut would leave them.
 
 What holds always: data is durable when its file was synced without an error, an entry of a folder
-(a new name, a rename, a removal) when that folder was synced; everything else may be lost, torn
-or zeroed when the power goes.  A sync that failed loses what was written: a later one
-says nothing of it, as real systems do.
+(a new name, a rename, a removal) when that folder was synced, or all of the disk at once was;
+everything else may be lost, torn or zeroed when the power goes.  A sync that failed loses what
+was written: a later one says nothing of it, as real systems do.  Numbers of inodes that a power
+cut has freed are given again.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
+from tntd.tasks import Inspected
+
 SECTOR = 512
+
+
+def failed(number: int) -> OSError:
+    """The error of this number."""
+    return OSError(number, os.strerror(number))
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +43,11 @@ class File:
             self.data.extend(bytes(at - len(self.data)))
         self.data[at : at + len(data)] = data
         self.mtime_ns = self.ctime_ns = now_ns
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something was written that is not on the disk."""
+        return bytes(self.data) != self.durable
 
     def sync(self) -> None:
         """Make it durable."""
@@ -60,109 +74,242 @@ class File:
 
 
 @dataclass(slots=True, eq=False)
-class Folder:
-    """Names and what stands behind them."""
+class Link:
+    """A symbolic link."""
 
-    files: dict[bytes, File] = field(default_factory=dict)
+    inode: int
+    target: bytes
+    ctime_ns: int = 0
 
 
 @dataclass(slots=True, eq=False)
-class Change:
-    """Names set (a file) or removed (None) in folders, together; durable once one of the folders
-    was synced, as a rename is in a journal."""
+class Folder:
+    """Names and what stands behind them; `durable` is what a power cut would leave at least."""
 
-    names: list[tuple[bytes, bytes, File | None]]
+    inode: int
+    names: dict[bytes, File | Folder | Link] = field(default_factory=dict)
+    durable: dict[bytes, File | Folder | Link] = field(default_factory=dict)
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+
+
+Node = File | Folder | Link
+Name = tuple[Folder, bytes, Node | None]
 
 
 class Disk:
-    """Folders by absolute path; only what the daemon touches."""
+    """A tree of folders.  `clock` tells the wall time, for times of files."""
 
-    def __init__(self, rng: Random, free: int = 1 << 40) -> None:
-        self.folders: dict[bytes, Folder] = {}
-        self._durable: dict[bytes, Folder] = {}
-        self._pending: list[Change] = []
+    def __init__(self, rng: Random, clock: Callable[[], int], free: int = 1 << 40) -> None:
+        self.root = Folder(2)
+        self._clock = clock
+        self._pending: list[list[Name]] = []  # each durable once one of its folders was synced
         self._rng = rng
         self._inodes = 100
         self.free = free
         self.full = False
         self.error_chance = 0.0
+        self.errors = 0  # so many have been told
+
+    @property
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        return self._clock()
 
     def check(self, *, writing: bool = False) -> None:
         """Raises the OSError that is due."""
         if self.error_chance and self._rng.random() < self.error_chance:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self.errors += 1
+            raise failed(errno.EIO)
         if writing and self.full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise failed(errno.ENOSPC)
 
-    def make_folder(self, path: bytes) -> None:
-        """Make a folder, durably (that is not what is tested here)."""
-        self.folders.setdefault(path, Folder())
-        self._durable.setdefault(path, Folder())
+    # -- looking -------------------------------------------------------------------------
 
-    def new_file(self, data: bytes = b"", now_ns: int = 0) -> File:
-        """A file without a name."""
-        self._inodes += 1
-        return File(self._inodes, bytearray(data), b"", now_ns, now_ns)
+    def find(self, path: bytes) -> Node | None:
+        """What is at an absolute path; no link is followed."""
+        node: Node | None = self.root
+        for name in path.split(b"/"):
+            if name:
+                node = node.names.get(name) if isinstance(node, Folder) else None
+        return node
 
-    def put_durable(self, path: bytes, data: bytes, now_ns: int) -> File:
-        """A file that somebody else has made and synced."""
+    def find_durable(self, path: bytes) -> Node | None:
+        """What a power cut would leave at a path at least."""
+        node: Node | None = self.root
+        for name in path.split(b"/"):
+            if name:
+                node = node.durable.get(name) if isinstance(node, Folder) else None
+        return node
+
+    def inspected(self, node: Node, size: int | None = None) -> Inspected:
+        """What `stat` says; `size` in place of that of the file."""
+        kind, own = "other", 0
+        if isinstance(node, File):
+            kind, own = "file", len(node.data)
+        elif isinstance(node, Folder):
+            kind = "folder"
+        return Inspected(
+            kind=kind,
+            size=own if size is None else size,
+            mtime_ns=0 if isinstance(node, Link) else node.mtime_ns,
+            ctime_ns=node.ctime_ns,
+            device=1,
+            inode=node.inode,
+            executable=isinstance(node, File) and node.executable,
+            free=self.free_now,
+        )
+
+    @property
+    def free_now(self) -> int:
+        """Free bytes."""
+        return 0 if self.full else self.free
+
+    def folder(self, path: bytes) -> Folder:
+        """The folder at an absolute path.  Raises OSError."""
+        node = self.find(path)
+        if node is None:
+            raise failed(errno.ENOENT)
+        if not isinstance(node, Folder):
+            raise failed(errno.ENOTDIR)
+        return node
+
+    # -- things that somebody else has made and synced -------------------------------------
+
+    def make_folder(self, path: bytes) -> Folder:
+        """Make a folder and those above, durably."""
+        folder = self.root
+        for name in path.split(b"/"):
+            if name:
+                inner = folder.names.get(name)
+                if not isinstance(inner, Folder):
+                    inner = self.new_folder()
+                    folder.names[name] = folder.durable[name] = inner
+                folder = inner
+        return folder
+
+    def put_durable(self, path: bytes, data: bytes) -> File:
+        """A file, in place of what was there."""
         folder, _, name = path.rpartition(b"/")
-        file = self.new_file(data, now_ns)
+        file = self.new_file(data)
         file.sync()
-        self.make_folder(folder)
-        self.folders[folder].files[name] = file
-        self._durable[folder].files[name] = file
+        self._put(self.make_folder(folder), name, file)
         return file
 
-    def find(self, folder: bytes, name: bytes) -> File | None:
-        """The file of this name."""
-        there = self.folders.get(folder)
-        return None if there is None else there.files.get(name)
+    def put_link(self, path: bytes, target: bytes) -> None:
+        """A symbolic link."""
+        folder, _, name = path.rpartition(b"/")
+        self._put(self.make_folder(folder), name, self.new_link(target))
 
-    def change(self, *names: tuple[bytes, bytes, File | None]) -> None:
+    def remove_durable(self, path: bytes) -> None:
+        """Take something away."""
+        folder, _, name = path.rpartition(b"/")
+        self._put(self.folder(folder), name, None)
+
+    def _put(self, folder: Folder, name: bytes, node: Node | None) -> None:
+        _set(folder.names, name, node)
+        _set(folder.durable, name, node)
+        folder.mtime_ns = folder.ctime_ns = self.now_ns
+
+    # -- what the daemon does ----------------------------------------------------------------
+
+    def new_file(self, data: bytes = b"") -> File:
+        """A file without a name."""
+        return File(self._inode(), bytearray(data), b"", self.now_ns, self.now_ns)
+
+    def new_folder(self) -> Folder:
+        """A folder without a name."""
+        return Folder(self._inode(), {}, {}, self.now_ns, self.now_ns)
+
+    def new_link(self, target: bytes) -> Link:
+        """A link without a name."""
+        return Link(self._inode(), target, self.now_ns)
+
+    def _inode(self) -> int:
+        self._inodes += 1
+        return self._inodes
+
+    def change(self, *names: Name) -> None:
         """Set and remove names at once."""
-        for folder, name, file in names:
-            _set(self.folders[folder], name, file)
-        self._pending.append(Change(list(names)))
+        for folder, name, node in names:
+            _set(folder.names, name, node)
+            folder.mtime_ns = folder.ctime_ns = self.now_ns
+            if node is not None:
+                node.ctime_ns = self.now_ns
+        self._pending.append(list(names))
 
-    def sync_folder(self, folder: bytes) -> None:
+    def sync_folder(self, folder: Folder) -> None:
         """Make the names of a folder durable, and what was done before to the same names
         elsewhere."""
-        settled: list[Change] = []
-        names: set[tuple[bytes, bytes]] = set()
+        settled: list[list[Name]] = []
+        left: list[list[Name]] = []
+        names: set[tuple[int, bytes]] = set()
         for change in reversed(self._pending):
-            mine = {(where, name) for where, name, _ in change.names}
-            if mine & names or any(where == folder for where, _ in mine):
+            mine = {(id(where), name) for where, name, _ in change}
+            if mine & names or any(where is folder for where, _, _ in change):
                 settled.append(change)
                 names |= mine
-        self._pending = [change for change in self._pending if change not in settled]
+            else:
+                left.append(change)
+        self._pending = left[::-1]
         for change in reversed(settled):
-            self._settle(change)
+            _settle(change)
 
-    def durable_names(self, folder: bytes) -> dict[bytes, File]:
-        """What a power cut would leave at least."""
-        return self._durable[folder].files
+    def sync_all(self) -> None:
+        """Make everything durable."""
+        pending, self._pending = self._pending, []
+        for change in pending:
+            _settle(change)
+        for node in below(self.root):
+            if isinstance(node, File):
+                node.sync()
 
     def lose_power(self) -> None:
         """Lose what was not synced, some of it or all."""
         for change in self._pending:
             if self._rng.random() < 0.5:
-                self._settle(change)
+                _settle(change)
         self._pending.clear()
-        for path, folder in self._durable.items():
-            self.folders[path].files = dict(folder.files)
-        seen = {file.inode: file for f in self.folders.values() for file in f.files.values()}
-        for inode in sorted(seen):
-            seen[inode].lose_power(self._rng)
-            seen[inode].spoiled = False
+        self._lose_below(self.root)
+        self._inodes = max(node.inode for node in below(self.root))
 
-    def _settle(self, change: Change) -> None:
-        for folder, name, file in change.names:
-            _set(self._durable[folder], name, file)
+    def _lose_below(self, folder: Folder) -> None:
+        folder.names = dict(folder.durable)
+        for node in folder.names.values():
+            if isinstance(node, Folder):
+                self._lose_below(node)
+            elif isinstance(node, File):
+                node.lose_power(self._rng)
+                node.spoiled = False
 
 
-def _set(folder: Folder, name: bytes, file: File | None) -> None:
-    if file is None:
-        folder.files.pop(name, None)
+def below(folder: Folder) -> Iterator[Node]:
+    """The folder and all that is in it."""
+    yield folder
+    for node in folder.names.values():
+        if isinstance(node, Folder):
+            yield from below(node)
+        else:
+            yield node
+
+
+def files(folder: Folder, path: bytes = b"") -> Iterator[tuple[bytes, File | Link]]:
+    """Paths, relative to the folder, of all files and links in it, and these."""
+    for name, node in folder.names.items():
+        at = path + b"/" + name if path else name
+        if isinstance(node, Folder):
+            yield from files(node, at)
+        else:
+            yield at, node
+
+
+def _settle(change: list[Name]) -> None:
+    for folder, name, node in change:
+        _set(folder.durable, name, node)
+
+
+def _set(names: dict[bytes, Node], name: bytes, node: Node | None) -> None:
+    if node is None:
+        names.pop(name, None)
     else:
-        folder.files[name] = file
+        names[name] = node

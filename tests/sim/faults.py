@@ -30,6 +30,7 @@ STRIKES = (
     "client leaves",
     "bystander",
     "source changes",
+    "download changes",
 )
 # Kinds that damage the history itself, at most one of them in a run.
 DAMAGES = ("restore", "lose", "twin")
@@ -79,7 +80,7 @@ def draw(rng: Random, until: float) -> Faults:
         damage_at=until * rng.uniform(0.4, 0.9),
         latency_s=0.0002 * 1000.0 ** rng.random(),
         jitter=rng.choice((0.0, 0.5, 3.0)),
-        bytes_per_s=rng.choice((1e9, 1e9, 1e6, 2e4)),
+        bytes_per_s=rng.choice((1e9, 1e6, 2e4, 6e3)),
         chopped=rng.choice((0.0, 0.1, 1.0)),
         released_arrives=rng.choice((0.0, 0.5, 1.0)),
         client_lag_s=rng.choice((0.0, 0.01, 0.5, 3.0)),

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from tntd.node.present import item_id
 
-from .child import PARTS
+from .child_source import PARTS
 from .client import View
+from .disk import File, Folder
 from .heap import Violation
 from .machine import DOWNLOADS, Machine
+from .sources import what_is
 from .watcher import Epochs
 
 if TYPE_CHECKING:
@@ -48,11 +50,12 @@ def _part_left(world: World, machine: Machine) -> str:
         return ""
     query = f"SELECT contact, id FROM transfers WHERE outgoing = 0 AND state NOT IN {ENDED}"
     found = machine.database.sql.execute(query)
-    owned = {f"{contact}-{item_id(id)}.part".encode() for contact, id in found}
-    for path, folder in sorted(machine.disk.folders.items()):
-        for name in sorted(folder.files):
-            if path.endswith(b"/" + PARTS) and name not in owned:
-                return f"{machine.name} has the part {name!r} of nothing that goes on"
+    prefix = machine.process.node._queue.parts.prefix if machine.process else b""
+    owned = {prefix + f"{contact}-{item_id(id)}.part".encode() for contact, id in found}
+    parts = machine.disk.find(DOWNLOADS + b"/" + PARTS)
+    for name in sorted(parts.names) if isinstance(parts, Folder) else []:
+        if name not in owned:
+            return f"{machine.name} has the part {name!r} of nothing that goes on"
     return ""
 
 
@@ -73,6 +76,8 @@ def check_final(world: World) -> None:
     for machine in world.machines:
         _check_messages(world, machine)
         _check_transfers(world, machine)
+        _check_trees(world, machine)
+        _check_resent(world, machine)
         _check_views(world, machine)
         _check_epochs(world, machine)
         world.watcher.check_files(machine)
@@ -80,17 +85,21 @@ def check_final(world: World) -> None:
 
 
 def _check_files(world: World, machine: Machine) -> None:
-    """Each file is there once.  (Each one that is sent has a content of its own.)"""
+    """Nothing is there more often than it was sent.  (Each content is made once.)"""
     if world.watcher.damaged:
         return
-    files = machine.disk.folders[DOWNLOADS].files
-    names: dict[bytes, bytes] = {}
-    for name, file in sorted(files.items()):
-        if world.watcher.bystanders.get((machine.name, name)) is file:
+    often: dict[bytes, int] = {}
+    query = "SELECT count(*) FROM transfers WHERE outgoing = 0 AND name IN (?, ?)"
+    for name, node in sorted(machine.disk.folder(DOWNLOADS).names.items()):
+        known = world.watcher.bystanders.get((machine.name, DOWNLOADS + b"/" + name)) is node
+        if known or not isinstance(node, File) or not node.data:
             continue
-        other = names.setdefault(bytes(file.data), name)
-        if other != name:
-            raise Violation(f"{machine.name} has one file twice: {other!r} and {name!r}")
+        what = what_is(node)
+        often[what] = often.get(what, 0) + 1
+        source = name.removeprefix(b"new_").partition(b" (")[0]
+        (sent,) = machine.database.sql.execute(query, (source, source + b".bin")).fetchone()
+        if often[what] > sent:
+            raise Violation(f"{machine.name} has {name!r} more often than it was sent")
 
 
 def _check_messages(world: World, machine: Machine) -> None:
@@ -131,6 +140,63 @@ def _check_transfers(world: World, machine: Machine) -> None:
     query = "SELECT count(*) FROM transfers WHERE state = 'failed' AND error IS NULL"
     if sql.execute(query).fetchone()[0]:
         raise Violation(f"{machine.name} has a transfer that failed without a reason")
+
+
+def _check_trees(world: World, machine: Machine) -> None:
+    """What became of each file is told the same on both sides."""
+    if world.watcher.damaged:
+        return
+    ended = "SELECT row, id FROM transfers WHERE outgoing = 1 AND kind = 'folder' AND state = ?"
+    for state in ("done", "failed"):
+        for row, id in machine.database.sql.execute(ended, (state,)).fetchall():
+            for other in world.machines:
+                forgotten = _has_forgotten(world, machine)
+                _compare_trees(machine, row, other, id, state, forgotten=forgotten)
+
+
+def _compare_trees(
+    machine: Machine, row: int, other: Machine, id: bytes, state: str, *, forgotten: bool
+) -> None:
+    query = "SELECT row, chosen, failed FROM transfers WHERE outgoing = 0 AND id = ? AND state = ?"
+    found = other.database.sql.execute(query, (id, state)).fetchone()
+    if found is None or found[1] is None or (state == "failed" and not found[2]):
+        return  # where it failed as a whole, nothing is told of its files
+    here, there = _tree_files(machine, row), _tree_files(other, found[0])
+    # Of a transfer that has ended, what was sent and not told as failed has arrived.
+    here = {path: "verified" if told == "waiting" else told for path, told in here.items()}
+    for path in sorted(here.keys() | there.keys()):
+        if here.get(path) != there.get(path) and (path in here or not forgotten):
+            raise Violation(
+                f"{path!r} of {item_id(id)} is {here.get(path)} at {machine.name} and "
+                f"{there.get(path)} at {other.name}"
+            )
+
+
+def _tree_files(machine: Machine, row: int) -> dict[bytes, str]:
+    query = "SELECT path, state FROM tree_files WHERE transfer = ?"
+    return dict(machine.database.sql.execute(query, (row,)).fetchall())
+
+
+def _has_forgotten(world: World, machine: Machine) -> bool:
+    """Whether something may have gone out that was not committed in the end."""
+    return machine.runs > 1 or machine.name in world.watcher.undone
+
+
+def _check_resent(world: World, machine: Machine) -> None:
+    """What is told as sent twice is not less than what was (but for what a sender forgot)."""
+    if world.watcher.damaged or _has_forgotten(world, machine):
+        return
+    query = (
+        "SELECT id, bytes_sent, bytes_resent, bytes_done, bytes_reused FROM transfers "
+        "WHERE outgoing = 1 AND state = 'done'"
+    )
+    for id, sent, resent, done, reused in machine.database.sql.execute(query):
+        traffic = world.watcher.traffic.get(id)
+        if traffic is not None and (sent < traffic.total or resent < traffic.total - done + reused):
+            raise Violation(
+                f"{machine.name} has sent {traffic.total} bytes of {item_id(id)} ({done} bytes, "
+                f"{reused} reused), and tells {sent}, {resent} of them twice"
+            )
 
 
 def _check_views(world: World, machine: Machine) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tntd.effects import CloseLink, Effect
 from tntd.events import Started, StopRequested
 from tntd.machines.identity import Identity
 from tntd.node.core import Profile
@@ -36,6 +37,10 @@ class Crash(BaseException):
     """The daemon ends here.  Not an Exception: nothing of the daemon may catch it."""
 
 
+def _nothing(_path: bytes) -> None:
+    return None
+
+
 class Machine:
     """`fuse` is how many more points (commits, effects) the daemon lives, None for no end;
     `fuse_power` says that the power goes then."""
@@ -53,12 +58,13 @@ class Machine:
         self.identity = Identity(self.rng.randbytes(32))
         self.host, self.port = "", 7000 + len(network.machines)
         self.clock = SimClock(self.heap)
-        self.disk = Disk(self.heap.stream(f"disk {name}"))
+        self.disk = Disk(self.heap.stream(f"disk {name}"), self.now_ns)
         self.disk.make_folder(DOWNLOADS)
         self.disk.make_folder(SOURCES)
         self.database = SimDatabase(self._at_commit)
         self.process: Process | None = None
         self.powered, self.asleep = True, False
+        self.boot = self.rng.randbytes(16)  # another one after each power cut
         self.fuse: int | None = None
         self.fuse_power = False
         self.points = 0
@@ -66,6 +72,9 @@ class Machine:
         self.turns = 0
         self.no_restart = False
         self.lane_trap = ("", 0)  # what happens to one of its lanes, so many records later
+        self.link_trap = False  # the turn fails in which a link is given up
+        self.source_trap: int | None = None  # so many reads later a file changes that is being sent
+        self.edit_source: Callable[[bytes], None] = _nothing
         self.on_start: list[Callable[[], None]] = []
         self._scheduled = False
         self._wake_at: float | None = None
@@ -86,7 +95,21 @@ class Machine:
             downloads=DOWNLOADS,
             entropy=self.rng.randbytes,
             rss_bytes=lambda: 1 << 24,
+            boot=self.boot,
         )
+
+    def handled(self, effects: list[Effect]) -> None:
+        """The node wants this, and nothing of it is committed."""
+        if self.link_trap and any(isinstance(effect, CloseLink) for effect in effects):
+            self.link_trap, self.database.fail_in = False, 0
+
+    def reading(self, path: bytes) -> None:
+        """A lane is about to read some of a large file: somebody may write into it just now."""
+        if self.source_trap is not None:
+            self.source_trap -= 1
+            if self.source_trap < 0:
+                self.source_trap = None
+                self.edit_source(path)
 
     def now_ns(self) -> int:
         """Wall time, for files."""
@@ -117,6 +140,9 @@ class Machine:
         if process.stopping:
             self.end("stop")
             return
+        forgotten = process.ends.keys() - process.node._links.all.keys()
+        if forgotten and not process.loop.waits:
+            raise Violation(f"{self.name} has forgotten link {min(forgotten)}, which is open")
         self._plan(process)
 
     def _count_turn(self) -> None:
@@ -166,6 +192,7 @@ class Machine:
             return
         if not self.powered:
             self.powered = True
+            self.boot = self.rng.randbytes(16)
             self.clock.booted_at = self.heap.now - self.rng.uniform(5.0, 60.0)
         self.heap.note(self.name, "starts")
         self.runs += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -18,6 +19,7 @@ from tntd.effects import SendFrame
 from tntd.machines.outbox import Standing, Verdict, Window
 from tntd.machines.timers import Timers
 from tntd.node import mail as mail_module
+from tntd.node.arriving import Arriving
 from tntd.node.chat import Chat
 from tntd.node.clients import Clients
 from tntd.node.dialling import Dialling
@@ -27,17 +29,20 @@ from tntd.node.mail import Mail
 from tntd.node.outgoing import Outgoing
 from tntd.node.pairs import Pairs
 from tntd.node.parts import Parts
+from tntd.node.steering import Steering
 from tntd.node.transfers import Transfers
 from tntd.shell import driver
 from tntd.shell.driver import Driver
 from tntd.store import Store
 from tntd.store.database import Database
 from tntd.store.outbox import Outbox
-from tntd.tasks import Done
+from tntd.tasks import Done, Failed
 from tntd.wire.frames import NUMBERS, Ack
 
-from .child import Tasks
-from .disk import Disk
+from . import lanes
+from .child_stage import Stage
+from .disk import Disk, File, Folder
+from .machine import Machine
 from .world import simulate
 
 SEEDS_MAX = 150
@@ -256,24 +261,40 @@ def events_of_a_failed_turn_are_not_told_again() -> Any:
 
 
 @contextmanager
-def _no_sync() -> Iterator[None]:
-    def finished(self: Incoming, moving: Any, event: Any) -> None:
-        self._rows.update(moving.row, bytes_done=event.size, digest=event.digest)
-        self._finishing.add(moving.row)
+def _no_sync(*, trees: bool) -> Iterator[None]:
+    begin, sync_file = Arriving.begin, Stage.sync_file
+
+    def begun(self: Arriving, moving: Any, event: Any) -> None:
+        row = self._rows.get(moving.row)
+        if row is None or row.tree != trees:
+            begin(self, moving, event)
+            return
+        changes = {"bytes_done": event.size, "bytes_reused": event.bytes_reused}
+        self._rows.update(moving.row, digest=event.digest or None, **changes)
+        self._under_way.add(moving.row)
         self._synced(moving, Done())
 
-    patches = (
-        mock.patch.object(Incoming, "lane_finished", finished),
-        mock.patch.object(Tasks, "_sync_file", lambda *_: None),
-    )
-    with patches[0], patches[1]:
+    def synced(self: Stage, file: File) -> None:
+        if trees:
+            sync_file(self, file)
+
+    with (
+        mock.patch.object(Arriving, "begin", begun),
+        mock.patch.object(Stage, "sync_file", synced),
+    ):
         yield
 
 
 @mutant
 def no_file_sync() -> Any:
     """A file gets its name before its data is on the disk."""
-    return _no_sync()
+    return _no_sync(trees=False)
+
+
+@mutant
+def rename_before_sync_of_a_folder() -> Any:
+    """A folder gets its name before what is in it is on the disk."""
+    return _no_sync(trees=True)
 
 
 @mutant
@@ -284,20 +305,19 @@ def no_folder_sync() -> Any:
 
 @mutant
 def rename_before_verify() -> Any:
-    """A file gets its name as soon as its lane is open."""
+    """A stage gets its name as soon as its lane is open."""
     opened = Transfers.lane_opened
+    start = Incoming.start
+    arriving: dict[int, Arriving] = {}
 
     def lane_opened(self: Transfers, moving: Any) -> None:
         opened(self, moving)
         row = self._rows.get(moving.row)
-        if not moving.outgoing and row is not None and not row.ended:
-            incoming[id(self)]._choose(row, 0, part_inode=moving.inode)
-
-    start = Incoming.start
-    incoming: dict[int, Incoming] = {}
+        if not moving.outgoing and row is not None and not row.ended and not row.again:
+            arriving[id(self)]._choose(row, 0)
 
     def started(self: Incoming) -> None:
-        incoming[id(self._transfers)] = self
+        arriving[id(self._transfers)] = self._arriving
         start(self)
 
     @contextmanager
@@ -324,9 +344,21 @@ def a_part_is_forgotten() -> Any:
 
 
 @mutant
+def a_part_is_removed_in_part() -> Any:
+    """The first step of a removal counts as all of it."""
+    discarded = Parts._discarded
+
+    def told(self: Parts, row: int, answer: Any) -> None:
+        again = isinstance(answer, Failed) and answer.code == "EAGAIN"
+        discarded(self, row, Done() if again else answer)
+
+    return mock.patch.object(Parts, "_discarded", told)
+
+
+@mutant
 def a_removed_part_may_come_back() -> Any:
     """The removal of a part is not on the disk when it is told."""
-    return mock.patch.object(Tasks, "_sync_removal", lambda *_: None)
+    return mock.patch.object(Stage, "sync_removal", lambda *_: None)
 
 
 @mutant
@@ -338,9 +370,104 @@ def a_broken_lane_is_not_told() -> Any:
 @mutant
 def a_name_that_is_taken_fails() -> Any:
     """A failed rename is told as done."""
-    published = Incoming._published
+    published = Arriving._published
 
-    def told(self: Incoming, transfer: int, *rest: Any) -> None:
-        published(self, transfer, *rest[:-1], Done())
+    def told(self: Arriving, transfer: int, number: int, answer: Any) -> None:
+        if isinstance(answer, Failed):
+            self._done(self._rows.get(transfer), final_ctime_ns=1, part=0)
+        else:
+            published(self, transfer, number, answer)
 
-    return mock.patch.object(Incoming, "_published", told)
+    return mock.patch.object(Arriving, "_published", told)
+
+
+# -- trees, the queue, resume ---------------------------------------------------------------
+
+
+@mutant
+def blocks_are_told_without_being_read() -> Any:
+    """What was written once is told as there, though a power cut has taken it."""
+    lose_power, hashes = File.lose_power, Stage._hashes
+    written: dict[File, bytes] = {}
+
+    def lost(self: File, rng: Any) -> None:
+        written[self] = bytes(self.data)
+        lose_power(self, rng)
+
+    def told(self: Stage, file: File, task: Any) -> bytes:
+        if file not in written:
+            return hashes(self, file, task)
+        return hashes(self, File(0, bytearray(written[file])), task)
+
+    return _both(
+        mock.patch.object(File, "lose_power", lost), mock.patch.object(Stage, "_hashes", told)
+    )
+
+
+@contextmanager
+def _both(*patches: Any) -> Iterator[None]:
+    with patches[0], patches[1]:
+        yield
+
+
+@mutant
+def a_position_outlives_a_power_cut() -> Any:
+    """What was unpacked and not synced is believed to be there."""
+    profile = Machine.profile
+
+    def told(self: Machine) -> Any:
+        return replace(profile(self), boot=b"always the same")
+
+    return mock.patch.object(Machine, "profile", told)
+
+
+@mutant
+def a_changed_source_is_not_noticed() -> Any:
+    """Of a file that changes while it is sent, some of each goes out."""
+    return mock.patch.object(lanes, "same", lambda *_: True)
+
+
+@mutant
+def again_replaces() -> Any:
+    """What failed and is sent again takes the place of what stands there."""
+    merge = Stage._merge
+
+    def merged(self: Stage, stage: Folder, target: Folder | None, *rest: Any) -> Any:
+        for name, node in stage.names.items():
+            if target is not None and isinstance(node, File) and name in target.names:
+                self._disk.change((target, name, None))
+        return merge(self, stage, target, *rest)
+
+    return mock.patch.object(Stage, "_merge", merged)
+
+
+@mutant
+def a_pause_that_lets_go_of_nothing() -> Any:
+    """What is paused goes on moving."""
+    return _both(
+        mock.patch.object(Outgoing, "let_go", lambda _, row: row),
+        mock.patch.object(Incoming, "let_go", lambda _, row: row),
+    )
+
+
+@mutant
+def fates_are_not_told() -> Any:
+    """A sender believes that each file arrived."""
+    return mock.patch.object(Arriving, "_tell_fates", lambda *_: None)
+
+
+@mutant
+def what_is_sent_twice_is_not_counted() -> Any:
+    """Only the last lane counts."""
+    sent = Transfers.sent
+
+    def told(self: Transfers, moving: Any, row: Any) -> Any:
+        return sent(self, moving, replace(row, bytes_sent=0))
+
+    return mock.patch.object(Transfers, "sent", told)
+
+
+@mutant
+def steering_is_not_told() -> Any:
+    """What the sender's user does with the queue stays with the sender."""
+    return mock.patch.object(Steering, "_steer", lambda self, row, act: self._acts[act](row))

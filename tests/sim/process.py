@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from tntd import effects
 from tntd.effects import Effect
-from tntd.events import ClientOpened, Event, LaneFailed, LineArrived, LinkOpened
+from tntd.events import ClientOpened, Event, LaneFailed, LineArrived, LinkOpened, Now
 from tntd.node import Node
 from tntd.shell.driver import Driver
+from tntd.shell.lane_shared import Budget
 
 from .child import Child
 from .disk import File
@@ -42,11 +43,22 @@ class Process:
         self.files: dict[int, File] = {}
         self.lanes: dict[int, Lane] = {}
         self.clients: dict[int, Client] = {}
+        self.budget = Budget()  # of bytes that all lanes have written and not synced
+        self.budget.on_full = lambda: self._all_lanes(lambda lane: lane.press())
+        self.budget.on_room = lambda: self._all_lanes(lambda lane: lane.read())
         self.disk_child = Child(self, machine.faults.disk_s)
         self.net_child = Child(self, machine.faults.disk_s)
         self._table = self._rows()
         store = machine.database.store
         self.node = Node(store, machine.profile())
+        handle = self.node.handle
+
+        def handled(event: Event, now: Now) -> list[Effect]:
+            effects = handle(event, now)
+            machine.handled(effects)
+            return effects
+
+        self.node.handle = handled  # type: ignore[method-assign]
         self.driver = Driver(self.loop, machine.clock, store, self.node, self)  # type: ignore[arg-type]
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
@@ -64,6 +76,14 @@ class Process:
             if lane.phase == "waiting" and not lane.effect.dials and lane.keys == keys:
                 return lane
         return None
+
+    def _all_lanes(self, act: Callable[[Lane], None]) -> None:
+        for lane in list(self.lanes.values()):
+            act(lane)
+
+    def new_number(self) -> int:
+        """A number for a walk or an open file of a lane; none of the node's."""
+        return -self.loop.next_number()
 
     # -- what the driver calls -------------------------------------------------------------
 
@@ -107,6 +127,8 @@ class Process:
             effects.CloseLink: self._close_link,
             effects.Vouch: _nothing,
             effects.OpenLane: self._open_lane,
+            effects.StartLane: self._start_lane,
+            effects.LimitLanes: _nothing,
             effects.CloseLane: self._close_lane,
             effects.CloseHandle: lambda effect: self.files.pop(effect.handle, None),
             effects.Ask: self._ask,
@@ -147,6 +169,11 @@ class Process:
         keys = (end.connection.exporter, effect.ticket, effect.dialler, effect.acceptor)
         lane = self.lanes[effect.lane] = Lane(self, effect, keys)
         lane.start()
+
+    def _start_lane(self, effect: effects.StartLane) -> None:
+        lane = self.lanes.get(effect.lane)
+        if lane is not None:
+            lane.begin(effect)
 
     def _close_lane(self, effect: effects.CloseLane) -> None:
         lane = self.lanes.get(effect.lane)

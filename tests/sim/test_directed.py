@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from sim.disk import File, Folder
 from sim.faults import Faults
-from sim.machine import Machine
+from sim.machine import DOWNLOADS, SOURCES, Machine
 from sim.scenario import fail_at_every_point, friends, scenario
 from sim.user import User
+from sim.watcher import BYSTANDER
 from sim.world import World
+from tntd.node.present import item_id
 from tntd.settings import Settings
+from tntd.tasks import SyncStage
 
 
 def send_a_message(world: World) -> None:
@@ -34,15 +40,15 @@ def test_a_daemon_may_end_at_any_point(act, side: int, power: bool):
 
 
 def parts(machine: Machine) -> list[bytes]:
-    """The names of the part files on a machine's disk."""
-    folders = machine.disk.folders.values()
-    return [name for folder in folders for name in folder.files if name.endswith(b".part")]
+    """The names of the stages on a machine's disk."""
+    found = machine.disk.find(DOWNLOADS + b"/.tnt-part")
+    return sorted(found.names) if isinstance(found, Folder) else []
 
 
 def cancel_when_there_is_a_part(world: World) -> None:
     """Ann sends a long file; bob cancels it as soon as he has a part of it."""
     ann, bob = friends(world)
-    ann.send_files(ann.friends[0], 1, size=900_000)
+    ann.send_files(ann.friends[0], 1, size=60_000)
     for _ in range(2000):
         if parts(world.machines[1]):
             break
@@ -119,7 +125,8 @@ def test_what_arrived_whole_is_done_although_its_sender_gave_it_up():
         world.network.silence("bob", "ann", 2.0)
         for connection in world.network.live():
             world.network.cut(connection)
-        ann.change_source()
+        (name,) = ann.machine.disk.folder(SOURCES).names
+        ann.make_source(SOURCES + b"/" + name)
         world.heap.run(world.heap.now + 30.0)
 
     world = scenario(act, faults=Faults(released_arrives=0.0, disk_s=0.0))
@@ -272,3 +279,209 @@ def write(world: World, user: User, count: int) -> None:
 def fail(machine: Machine, fail_in: int | None) -> None:
     """So many commits later one fails."""
     machine.database.fail_in = fail_in
+
+
+# -- trees, the queue, resume ---------------------------------------------------------------
+
+
+def send_a_tree(world: World) -> None:
+    ann, _ = friends(world)
+    root = SOURCES + b"/tree"
+    for name, size in ((b"a/one", 300), (b"a/two", 9000), (b"three", 500), (b"b/c/four", 5000)):
+        ann.make_source(root + b"/" + name, size)
+    ann.send_paths(ann.friends[0], [root])
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["crash", "power"])
+@pytest.mark.parametrize("side", [0, 1], ids=["sender", "receiver"])
+def test_a_daemon_may_end_at_any_point_of_a_folder(side: int, power: bool):
+    worlds: list[World] = []
+
+    def act(world: World) -> None:
+        worlds.append(world)
+        send_a_tree(world)
+
+    assert fail_at_every_point(act, lambda world: world.machines[side], power=power) > 15
+    ends = [states(world) for world in worlds]
+    assert all(here == there and here in (["done"], ["declined"], []) for here, there in ends)
+    assert ends.count([["done"], ["done"]]) > 10
+
+
+def sent_and_done(world: World) -> tuple[int, int, int]:
+    """Of the only transfer: bytes put on lanes, bytes told as sent twice, its size."""
+    (traffic,) = world.watcher.traffic.values()
+    query = "SELECT bytes_resent, size FROM transfers"
+    return traffic.total, *world.machines[0].database.sql.execute(query).fetchone()
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["sender dials", "receiver dials"])
+@pytest.mark.parametrize("act", [send_a_tree, send_a_file])
+def test_a_cut_costs_what_was_under_way(act, side: int):
+    """And what was sent twice is told."""
+    number, sprung = 0, True
+    while sprung:
+
+        def cut(world: World, number: int = number) -> None:
+            world.machines[1].lane_trap = ("cut", number)
+            act(world)
+            world.heap.run(world.heap.now + 20.0)
+            nonlocal sprung
+            sprung = world.machines[1].lane_trap == ("", 0)
+
+        world = scenario(cut, seed=1 + side, idle=False)
+        sent, told, size = sent_and_done(world)
+        assert told == sent - size
+        # Two records on the way, those that the child has, and what is begun of a block.
+        assert sent - size <= 2 * 2048 + 4 * 2048 + 4096
+        number += 1
+    assert number > 4
+
+
+def test_a_file_that_was_sent_before_sends_what_changed():
+    def act(world: World) -> None:
+        ann, _ = friends(world)
+        path = SOURCES + b"/big"
+        ann.make_source(path, 60_000)
+        for changes in range(3):
+            ann.send_paths(ann.friends[0], [path])
+            world.heap.run(world.heap.now + 20.0)
+            file = ann.machine.disk.find(path)
+            assert isinstance(file, File)
+            if not changes:
+                data = bytes(file.data)
+                ann.put_source(path, data[:30_000] + b"changed" + data[30_007:])
+
+    world = scenario(act)
+    sent = [traffic.total for traffic in world.watcher.traffic.values()]
+    assert sent[0] > 60_000
+    assert 0 < sent[1] <= 2 * 8192  # one block of a file of that size, or two
+    assert sent[2] == 0
+
+
+def wait_until(world: World, reached: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Until something is so, or it never will be."""
+    end = world.heap.now + seconds
+    while not reached():
+        assert world.heap.now < end
+        world.heap.run(world.heap.now + 0.002)
+
+
+def steer(user: User, verb: str) -> None:
+    """Have the user do something with their only transfer."""
+    (id,) = user.machine.database.sql.execute("SELECT id FROM transfers").fetchone()
+    params = {"transfer": item_id(id)}
+    user.client.request(f"transfers.{verb}", params, lambda result, error: None)
+
+
+@pytest.mark.parametrize("act", [send_a_tree, send_a_file])
+@pytest.mark.parametrize("resumes", [0, 1])
+@pytest.mark.parametrize("pauses", [0, 1])
+def test_what_is_paused_waits_until_either_side_resumes_it(pauses: int, resumes: int, act):
+    def steered(world: World) -> None:
+        act(world)
+        wait_until(world, lambda: states(world) == [["active"], ["active"]])
+        steer(friends(world)[pauses], "pause")
+        wait_until(world, lambda: states(world) == [["paused"], ["paused"]])
+        for machine in (*world.machines, world.machines[0]):
+            machine.end("crash")
+            world.heap.run(world.heap.now + 20.0)
+            assert states(world) == [["paused"], ["paused"]]
+        steer(friends(world)[resumes], "resume")
+        world.heap.run(world.heap.now + 20.0)
+        assert states(world) == [["done"], ["done"]]
+
+    scenario(steered, faults=Faults(bytes_per_s=20_000))
+
+
+def grow(user: User, root: bytes) -> None:
+    """More files in a folder."""
+    for number in range(3):
+        user.make_source(b"%s/more %d" % (root, number), 3000)
+
+
+def test_what_grew_and_is_declined_then_leaves_nothing():
+    def act(world: World) -> None:
+        ann, bob = friends(world)
+        bob.quiet = True
+        root = SOURCES + b"/tree"
+        grow(ann, root)
+        ann.send_paths(ann.friends[0], [root])
+        wait_until(world, lambda: bool(parts(bob.machine)))
+        sql = bob.machine.database.sql
+        assert sql.execute("SELECT part FROM transfers").fetchone() == (1,)
+        with bob.machine.database.store.transaction():
+            # As where it had turned out larger than is taken without a question.
+            (row,) = sql.execute("SELECT row FROM transfers").fetchone()
+            bob.machine.database.store.transfers.update(row, state="offered", accepted=0)
+        steer(bob, "decline")
+        world.heap.run(world.heap.now + 20.0)
+        assert not parts(bob.machine)
+        bob.quiet = False
+
+    scenario(act, faults=Faults(bytes_per_s=2_000))
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["sender", "receiver"])
+@pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
+def test_only_what_failed_is_sent_again_and_nothing_is_replaced(taken: bool, side: int):
+    def act(world: World) -> None:
+        ann, bob = friends(world)
+        root = SOURCES + b"/tree"
+        ann.make_source(root + b"/a stays", 300)
+        ann.make_source(root + b"/b changes", 9000)
+        ann.send_paths(ann.friends[0], [root])
+        wait_until(world, lambda: any(t.total > 3000 for t in world.watcher.traffic.values()))
+        ann.edit_source(root + b"/b changes")
+        world.heap.run(world.heap.now + 20.0)
+        assert states(world) == [["failed"], ["failed"]]
+        place = DOWNLOADS + b"/new_tree/b changes"
+        assert bob.machine.disk.find(place) is None
+        if taken:
+            bystander = bob.machine.disk.put_durable(place, BYSTANDER)
+            world.watcher.bystanders["bob", place] = bystander
+        steer(friends(world)[side], "again")
+        world.heap.run(world.heap.now + 20.0)
+        assert states(world) == ([["failed"], ["failed"]] if taken else [["done"], ["done"]])
+
+    scenario(act, faults=Faults(bytes_per_s=4_000))
+
+
+@pytest.mark.parametrize("number", range(3, 10))
+def test_what_is_sent_again_is_sent_once_more_after_a_cut(number: int):
+    def act(world: World) -> None:
+        ann, bob = friends(world)
+        root = SOURCES + b"/tree"
+        ann.make_source(root + b"/changes", 9000)
+        ann.send_paths(ann.friends[0], [root])
+        ann.machine.source_trap = 2
+        world.heap.run(world.heap.now + 20.0)
+        assert states(world) == [["failed"], ["failed"]]
+        bob.machine.lane_trap = ("cut", number)
+        steer(ann, "again")
+        world.heap.run(world.heap.now + 20.0)
+        assert states(world) == [["done"], ["done"]]
+        assert bob.machine.disk.find(DOWNLOADS + b"/new_tree/changes") is not None
+
+    scenario(act)
+
+
+@pytest.mark.parametrize("act", [send_a_tree, send_a_file])
+def test_what_a_failed_sync_has_lost_is_not_believed(act):
+    """The disk is full just when what has arrived is to be synced: the system tells it once."""
+
+    def full(world: World) -> None:
+        bob = world.machines[1]
+        act(world)
+        wait_until(world, lambda: is_asked(bob, SyncStage))
+        bob.disk.full = True
+        wait_until(world, lambda: not is_asked(bob, SyncStage))
+        bob.disk.full = False
+        world.heap.run(world.heap.now + 60.0)
+
+    scenario(full, faults=Faults(disk_s=0.1))
+
+
+def is_asked(machine: Machine, task: type) -> bool:
+    """Whether the child has such a task."""
+    process = machine.process
+    return process is not None and any(isinstance(each, task) for each in process.disk_child.tasks)

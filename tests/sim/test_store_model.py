@@ -203,7 +203,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
             row = self.pick(number)
             if self.store.transfers.by_id(row, id) is not None:
                 return
-            columns = {"outgoing": 1, "name": b"n", "size": 1, "mtime_ns": 1, "executable": 0}
+            columns = {"outgoing": 1, "kind": "file", "name": b"n", "size": 1, "executable": 0}
+            columns["mtime_ns"] = 1
             found = self.store.transfers.add(id, row, state="queued", created_at=1, **columns)
             transfer = {"row": found.row, "id": id, "contact": row, "state": "queued"}
             self.model.transfers.append(transfer)

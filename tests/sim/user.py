@@ -1,4 +1,4 @@
-"""Somebody who uses a machine: makes friends, writes, sends files, changes their mind.
+"""Somebody who uses a machine: makes friends, writes, sends files and folders, changes their mind.
 
 What holds always: what a user wants is asked for again, with the same `client_ref`, until it is
 answered; an answer is believed, and the watcher holds the daemon to it.  Some requests are sent
@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from blake3 import blake3
-
 from tntd.errors import Code
 from tntd.machines.identity import key_to_id
 from tntd.node.present import parse_item_id
 
 from .client import Client
-from .machine import SOURCES
+from .disk import File, Folder
+from .machine import DOWNLOADS, SOURCES
+from .sources import FOLDER, tree, what_of
+from .watcher import BYSTANDER
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -57,10 +58,12 @@ class User:
         self.wants: dict[str, tuple[str, dict[str, Any]]] = {}
         self.calm = False  # decides for everything that waits
         self.quiet = False  # does nothing any more
+        self.persistent = False  # sends again what failed, without being told
         self.tries: dict[str, int] = {}
         self.replies = 0
         self._asked: set[str] = set()
         self._count = 0
+        machine.edit_source = self.edit_source
         machine.on_start.append(lambda: machine.heap.after(0.05, self._attach))
         machine.heap.after(0.1 + self.rng.random(), self._poll)
 
@@ -83,6 +86,11 @@ class User:
         if self.client.ready:
             self.client.request("contacts.list", {}, self._befriend)
             self.client.request("transfers.list", {"state": "offered"}, self._decide)
+            if self.calm:
+                self.client.request("transfers.list", {"state": "paused"}, self._resume_all)
+            elif self.persistent and self.rng.random() < 0.3:
+                self._help_oneself()
+                self.client.request("transfers.list", {}, self._again_one)
         if self.rng.random() < 0.3 and self.guest.attached and not self.calm:
             self.guest.leave()
         elif not self.guest.attached:
@@ -119,15 +127,23 @@ class User:
         """Do something."""
         roll = self.rng.random()
         friend = self.rng.choice(self.friends)
-        if roll < 0.6:
+        if roll < 0.45:
             for _ in range(self.rng.choice((1, 1, 1, 3, 12))):
                 self.write(friend)
-        elif roll < 0.8:
+        elif roll < 0.57:
             self.send_files(friend, self.rng.choice((1, 1, 2)))
-        elif self.client.ready and roll < 0.9:
-            self.client.request("transfers.list", {}, self.cancel_one)
-        elif self.client.ready:
+        elif roll < 0.67:
+            self.send_tree(friend)
+        elif roll < 0.72:
+            self.send_again(friend)
+        elif not self.client.ready:
+            return
+        elif roll < 0.93:
+            self.client.request("transfers.list", {}, self._steer_one)
+        elif roll < 0.98:
             self.client.request("messages.list", {"conversation": friend.id}, self._read_upto)
+        else:
+            self.client.request("transfers.clean", {}, _ignore)
 
     def write(self, friend: Friend) -> None:
         """Send a message."""
@@ -141,28 +157,156 @@ class User:
         ref = self._ref()
         paths = []
         for number in range(count):
-            name = f"{ref}-{number}.bin".encode()
-            self.make_source(name, size)
-            paths.append((SOURCES + b"/" + name).decode())
-        self._want(ref, "transfers.send", {"to": friend.id, "paths": paths, "client_ref": ref})
+            path = b"%s/%s-%d.bin" % (SOURCES, ref.encode(), number)
+            self.make_source(path, size)
+            paths.append(path)
+        self._send(ref, friend, paths)
 
-    def make_source(self, name: bytes, size: int | None = None) -> None:
+    def send_tree(self, friend: Friend, *, files: int | None = None) -> bytes:
+        """Send a new folder."""
+        ref = self._ref()
+        root = SOURCES + b"/" + ref.encode()
+        self.make_tree(root, self.rng.choice((0, 1, 4, 12)) if files is None else files)
+        self._send(ref, friend, [root])
+        if self.rng.random() < 0.4:  # and goes on working in it
+            self.machine.source_trap = self.rng.randrange(8)
+        return root
+
+    def send_again(self, friend: Friend) -> None:
+        """Send what may have been sent before, changed in places, or not at all."""
+        names = sorted(self.machine.disk.folder(SOURCES).names)
+        if not names:
+            return
+        path = SOURCES + b"/" + self.rng.choice(names)
+        for _ in range(self.rng.randrange(3)):
+            self._edit_one(path)
+        self._send(self._ref(), friend, [path])
+
+    def send_paths(self, friend: Friend, paths: list[bytes]) -> None:
+        """Send what is there, to one friend."""
+        shown = [path.decode() for path in paths]
+        ref = self._ref()
+        self._want(ref, "transfers.send", {"to": friend.id, "paths": shown, "client_ref": ref})
+
+    def _send(self, ref: str, friend: Friend, paths: list[bytes]) -> None:
+        to = [friend.id]
+        if self.rng.random() < 0.4:  # to all friends at once
+            to = [each.id for each in self.friends]
+        params = {"to": to, "paths": [path.decode() for path in paths], "client_ref": ref}
+        self._want(ref, "transfers.send", params)
+
+    # -- what there is to send ---------------------------------------------------------------
+
+    def make_source(self, path: bytes, size: int | None = None) -> None:
         """A file to send, or another content for it."""
         room = self.rng.choice((0, 1, 3000, 4096, FILE_BYTES_MAX)) if size is None else size
-        data = name + b":" + self.rng.randbytes(room)
-        self.watcher.contents.add(blake3(data).digest())
-        self.machine.disk.put_durable(SOURCES + b"/" + name, data, self.machine.now_ns())
+        self._count += 1
+        data = b"%s:%d:" % (path, self._count) + self.rng.randbytes(room)
+        self.put_source(path, data)
+
+    def put_source(self, path: bytes, data: bytes) -> None:
+        """That is there from now on, and the folders above it."""
+        self._make_folder(path.rpartition(b"/")[0])
+        self.machine.disk.put_durable(path, data)
+        self._note(path, what_of(data))
+
+    def _note(self, path: bytes, what: bytes) -> None:
+        self.watcher.sources.put(self.machine.name, path, what, self.machine.heap.now)
+
+    def make_tree(self, root: bytes, files: int) -> None:
+        """A folder with files of all sizes, in folders and folders of these, and links."""
+        folders = [root]
+        self._make_folder(root)
+        for number in range(self.rng.randrange(3)):
+            folders.append(b"%s/folder %d" % (self.rng.choice(folders), number))
+            self._make_folder(folders[-1])
+        for number in range(files):
+            path = b"%s/file %d" % (self.rng.choice(folders), number)
+            size = self.rng.choice((-1, -1, 0, 100, 300, 600, 2500, 9000))
+            if size < 0:
+                self.put_source(path, b"")
+            else:
+                self.make_source(path, size)
+        for number in range(self.rng.choice((0, 0, 2))):
+            path = b"%s/link %d" % (self.rng.choice(folders), number)
+            target = self.rng.choice((b"file 1", b"/etc/passwd", b"../../..", b"folder 0/file 2"))
+            self.machine.disk.put_link(path, target)
+            self._note(path, b"->" + target)
+
+    def _make_folder(self, path: bytes) -> None:
+        above = path.rpartition(b"/")[0]
+        if self.machine.disk.find(above) is None:
+            self._make_folder(above)
+        if self.machine.disk.find(path) is None:
+            self.machine.disk.make_folder(path)
+            self._note(path, FOLDER)
 
     def change_source(self) -> None:
-        """Replace or remove a file that may be on its way."""
-        files = self.machine.disk.folders[SOURCES].files
-        if not files:
+        """Change, replace or remove a file that may be on its way, or add one to a folder."""
+        disk = self.machine.disk
+        names = sorted(disk.folder(SOURCES).names)
+        if not names:
             return
-        name = self.rng.choice(sorted(files))
-        if self.rng.random() < 0.3:
-            self.machine.disk.change((SOURCES, name, None))
-        else:
-            self.make_source(name)
+        path = SOURCES + b"/" + self.rng.choice(names)
+        node = disk.find(path)
+        roll = self.rng.random()
+        if isinstance(node, Folder) and roll < 0.3:
+            folders = [at for at, each in tree(node) if isinstance(each, Folder)]
+            above = self.rng.choice(folders)
+            self._count += 1
+            name = b"file +%d" % self._count
+            self.make_source(b"/".join(filter(None, (path, above, name))), 300)
+            return
+        if roll < 0.5:
+            self._edit_one(path)
+            return
+        path = self._pick_file(path)
+        if path and self.rng.random() < 0.5:
+            disk.remove_durable(path)
+            self.watcher.sources.gone(self.machine.name, path, self.machine.heap.now)
+        elif path:
+            self.make_source(path)
+
+    def _pick_file(self, path: bytes) -> bytes:
+        node = self.machine.disk.find(path)
+        if node is None:
+            return b""
+        found = [at for at, each in tree(node) if isinstance(each, File)]
+        return b"/".join(filter(None, (path, self.rng.choice(found)))) if found else b""
+
+    def _edit_one(self, path: bytes) -> None:
+        """Write into a file, in its place, at the end, or cut it; it stays the same file."""
+        path = self._pick_file(path)
+        if path:
+            self.edit_source(path)
+
+    def edit_source(self, path: bytes) -> None:
+        """The same for this file."""
+        file = self.machine.disk.find(path)
+        if not isinstance(file, File):
+            return
+        self._count += 1
+        mark = b"<%s %d>" % (self.machine.name.encode(), self._count)
+        at = self.rng.randrange(len(file.data) + 1)
+        if self.rng.random() < 0.2:
+            del file.data[at:]
+        file.write(at, mark, self.machine.disk.now_ns)
+        file.write(self.rng.randrange(at + 1), mark, self.machine.disk.now_ns)
+        file.sync()
+        self._note(path, what_of(bytes(file.data)))
+
+    def edit_download(self) -> None:
+        """Write into something that has arrived."""
+        names = sorted(self.machine.disk.folder(DOWNLOADS).names)
+        path = self._pick_file(DOWNLOADS + b"/" + self.rng.choice(names)) if names else b""
+        file = self.machine.disk.find(path) if path else None
+        if b"/.tnt-part" in path or not isinstance(file, File):
+            return
+        self._count += 1
+        mark = b"[%s %d]" % (self.machine.name.encode(), self._count)
+        file.write(self.rng.randrange(len(file.data) + 1), mark, self.machine.disk.now_ns)
+        file.sync()
+        self.watcher.edited(file)
 
     def _ref(self) -> str:
         self._count += 1
@@ -200,12 +344,51 @@ class User:
 
     def cancel_one(self, result: Any, error: Any) -> None:
         """Cancel one of the transfers in the answer to a `transfers.list`."""
+        self._act_on(result, "transfers.cancel", ("queued", "offered", "active", "paused"))
+
+    def _steer_one(self, result: Any, error: Any) -> None:
+        roll = self.rng.random()
+        if roll < 0.2:
+            self.cancel_one(result, error)
+        elif roll < 0.45:
+            self._act_on(result, "transfers.pause", ("queued", "offered", "active"))
+        elif roll < 0.6:
+            self._act_on(result, "transfers.resume", ("paused",))
+        elif roll < 0.7:
+            self._act_on(result, "transfers.first", ("queued", "active", "paused"))
+        elif roll < 0.9:
+            self._act_on(result, "transfers.again", ("failed",))
+        else:
+            self._act_on(result, "transfers.files", ("active", "done", "failed", "paused"))
+
+    def _help_oneself(self) -> None:
+        """Put a file of one's own in the place of one that failed."""
+        query = (
+            "SELECT t.chosen, f.path FROM tree_files f JOIN transfers t ON f.transfer = t.row "
+            "WHERE f.state = 'failed' AND t.outgoing = 0 AND t.final_ctime_ns > 0"
+        )
+        found = self.machine.database.sql.execute(query).fetchall()
+        if found and self.rng.random() < 0.3:
+            path = DOWNLOADS + b"/" + b"/".join(self.rng.choice(found))
+            if self.machine.disk.find(path) is None:
+                file = self.machine.disk.put_durable(path, BYSTANDER)
+                self.watcher.bystanders[self.machine.name, path] = file
+
+    def _again_one(self, result: Any, error: Any) -> None:
+        self._act_on(result, "transfers.again", ("failed",))
+
+    def _act_on(self, result: Any, method: str, states: tuple[str, ...]) -> None:
         if result is None or not self.client.ready:
             return
-        live = ("queued", "offered", "active")
-        ids = [each["id"] for each in result["transfers"] if each["state"] in live]
+        ids = [each["id"] for each in result["transfers"] if each["state"] in states]
         if ids:
-            self.client.request("transfers.cancel", {"transfer": self.rng.choice(ids)}, _ignore)
+            self.client.request(method, {"transfer": self.rng.choice(ids)}, _ignore)
+
+    def _resume_all(self, result: Any, error: Any) -> None:
+        if result is None or not self.client.ready:
+            return
+        for each in result["transfers"]:
+            self.client.request("transfers.resume", {"transfer": each["id"]}, _ignore)
 
     def _read_upto(self, result: Any, error: Any) -> None:
         if result is None or not result["messages"] or not self.client.ready:

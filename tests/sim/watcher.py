@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
-
 from tntd import limits
-from tntd.effects import Effect, SendFrame
+from tntd.effects import Effect, Log, SendFrame
+from tntd.machines.blocks import BlockHasher
+from tntd.node.present import item_id, parse_item_id
 from tntd.wire.frames import KIND_NUMBERS, Ack, Envelope, FrameReader, LinkError, Text, decode
 
-from .disk import File
+from .disk import File, Folder, Node
 from .heap import Violation
+from .sources import FOLDER, Sources, tree, what_is, what_of
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -28,6 +29,7 @@ DISHONEST = {"malformed", "unexpected", "unsupported", "authentication", "versio
 DISHONEST |= {"limit", "internal"}
 LINKS_MAX = 40  # between few machines, with time-outs of seconds
 TASKS_MAX = 200
+BYSTANDER = b"somebody else's"
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Mirror:
     ever: set[bytes] = field(default_factory=set)  # ids received, also before a restore
     upto: dict[bytes, tuple[bytes | None, int]] = field(default_factory=dict)
     done: set[bytes] = field(default_factory=set)
+    transfer_row: int = 0
 
 
 @dataclass(slots=True)
@@ -59,19 +62,49 @@ class Epochs:
         return cls(found and found[0], dict(envelopes))
 
 
+@dataclass(slots=True)
+class Send:
+    """A transfer as it was queued: who sends what, since when."""
+
+    machine: str
+    source: bytes
+    tree: bool
+    since: float
+
+
+@dataclass(slots=True)
+class Traffic:
+    """File data of one transfer that was put on lanes, by ticket."""
+
+    by_ticket: dict[bytes, int] = field(default_factory=dict)
+    crashes: int = 0  # of the sender, when it began
+
+    @property
+    def total(self) -> int:
+        """Bytes over all lanes."""
+        return sum(self.by_ticket.values())
+
+
 class Watcher:
     """Watches all machines.  `damaged` says that somebody's history was restored or lost."""
 
     def __init__(self) -> None:
         self.mirrors: dict[str, Mirror] = {}
         self.machines: dict[bytes, list[Machine]] = {}
-        self.contents: set[bytes] = set()  # hashes of all files that were ever sent
+        self.sources = Sources()
+        self.sources.contents.add(what_of(BYSTANDER))
+        self.sends: dict[bytes, Send] = {}
+        self.traffic: dict[bytes, Traffic] = {}
         self.bystanders: dict[tuple[str, bytes], File] = {}
         self.damaged = False
         self.changed: set[str] = set()  # names of machines whose database is another one now
         self.copies: dict[str, Epochs] = {}  # of machines that had an older copy put back
-        self.twins = False
+        self.undone: set[str] = set()  # names of machines that had a turn undone
         self.files_arrived = 0
+        self.trees_arrived = 0
+        self._arrived: dict[tuple[str, bytes], tuple[bytes, Node]] = {}
+        self._tickets: dict[bytes, bytes] = {}
+        self._edited = False  # somebody has written into what had arrived
         self._texts: dict[tuple[bytes, bytes], dict[int, bytes]] = {}
 
     def add(self, machine: Machine) -> None:
@@ -98,6 +131,7 @@ class Watcher:
                 self._received(machine, mirror, id, key)
         for key, epoch, upto in sql.execute("SELECT key, in_epoch, in_upto FROM contacts"):
             mirror.upto[key] = (epoch, upto)
+        self._committed_transfers(machine, mirror)
         query = (
             "SELECT t.id, t.digest, c.key FROM transfers t JOIN contacts c ON t.contact = c.row "
             "WHERE t.state = 'done' AND t.outgoing = 1"
@@ -105,7 +139,22 @@ class Watcher:
         for id, digest, key in sql.execute(query).fetchall():
             if id not in mirror.done:
                 mirror.done.add(id)
-                self._told_done(digest, key)
+                self._told_done(id, digest, key)
+
+    def _committed_transfers(self, machine: Machine, mirror: Mirror) -> None:
+        sql = machine.database.sql
+        query = "SELECT row, id, outgoing, source, kind FROM transfers WHERE row > ?"
+        for row, id, outgoing, source, kind in sql.execute(query, (mirror.transfer_row,)):
+            mirror.transfer_row = max(mirror.transfer_row, row)
+            if outgoing and id not in self.sends:
+                send = Send(machine.name, source, kind == "folder", machine.heap.now)
+                self.sends[id] = send
+        moving = machine.process.node._queue.transfers.moving if machine.process else {}
+        if moving:
+            paused = sql.execute("SELECT row FROM transfers WHERE state = 'paused'")
+            for (row,) in paused:
+                if row in moving:
+                    raise Violation(f"{machine.name} moves a transfer that is paused")
 
     def _received(self, machine: Machine, mirror: Mirror, id: bytes, key: bytes) -> None:
         ids = mirror.received.setdefault(key, [])
@@ -121,14 +170,30 @@ class Watcher:
         ids.append(id)
         mirror.ever.add(id)
 
-    def _told_done(self, digest: bytes | None, key: bytes) -> None:
-        from .machine import DOWNLOADS
-
+    def _told_done(self, id: bytes, digest: bytes | None, key: bytes) -> None:
+        query = "SELECT row, folder, chosen FROM transfers WHERE id = ? AND outgoing = 0"
         for machine in self.machines[key]:
-            for file in machine.disk.durable_names(DOWNLOADS).values():
-                if digest is not None and blake3(file.durable).digest() == digest:
+            for row, folder, chosen in machine.database.sql.execute(query, (id,)):
+                if chosen is None or folder is None:
+                    continue
+                node = machine.disk.find_durable(folder + b"/" + chosen)
+                if node is not None and self._is_durable(machine, row, node, digest):
                     return
-        raise Violation("a sender was told of a file that is not durable in its place")
+        if not self.damaged:
+            raise Violation(f"a sender was told of {item_id(id)}, which is not durable there")
+
+    def _is_durable(self, machine: Machine, row: int, node: Node, digest: bytes | None) -> bool:
+        """Whether a power cut would leave all of a transfer that was told as done."""
+        if isinstance(node, File):
+            known = what_is(node, durable=True) in self.sources.contents
+            return known and (digest is None or digest == digest_of(node.durable) or self._edited)
+        there = dict(tree(node, durable=True))
+        query = "SELECT path FROM tree_files WHERE transfer = ? AND state = 'verified'"
+        for (path,) in machine.database.sql.execute(query, (row,)):
+            file = there.get(path)
+            if file is None or what_is(file, durable=True) not in self.sources.contents:
+                return False
+        return True
 
     def restored(self, machine: Machine) -> None:
         """The machine's database is another one now."""
@@ -139,6 +204,9 @@ class Watcher:
             self.copies[machine.name] = epochs
         mirror, sql = self.mirrors[machine.name], machine.database.sql
         (mirror.row,) = sql.execute("SELECT coalesce(max(row), 0) FROM messages").fetchone()
+        (mirror.transfer_row,) = sql.execute(
+            "SELECT coalesce(max(row), 0) FROM transfers"
+        ).fetchone()
         mirror.received.clear()
         query = (
             "SELECT m.id, c.key FROM messages m JOIN contacts c ON m.contact = c.row "
@@ -152,6 +220,8 @@ class Watcher:
     def performed(self, machine: Machine, effect: Effect) -> None:
         """An effect is about to be performed."""
         process = machine.process
+        if isinstance(effect, Log) and effect.text.startswith("starting over"):
+            self.undone.add(machine.name)
         if not isinstance(effect, SendFrame) or process is None:
             return
         if len(process.ends) > LINKS_MAX or process.disk_child.length > TASKS_MAX:
@@ -202,11 +272,75 @@ class Watcher:
 
     # -- files ---------------------------------------------------------------------------
 
-    def published(self, machine: Machine, name: bytes, file: File) -> None:
-        """A part gets its final name."""
-        if blake3(bytes(file.data)).digest() not in self.contents:
-            raise Violation(f"{machine.name}: {name!r} is not whole, and gets its final name")
+    def sent(self, machine: Machine, ticket: bytes, count: int) -> None:
+        """So many bytes of file data were put on the lane with this ticket."""
+        id = self._tickets.get(ticket)
+        if id is None and machine.process is not None:
+            for moving in machine.process.node._queue.transfers.moving.values():
+                if moving.ticket == ticket:
+                    query = "SELECT id FROM transfers WHERE row = ?"
+                    found = machine.database.sql.execute(query, (moving.row,)).fetchone()
+                    id = self._tickets[ticket] = found[0]
+        if id is not None:
+            traffic = self.traffic.setdefault(id, Traffic({}, machine.runs))
+            traffic.by_ticket[ticket] = count
+
+    def lane_refused(self, machine: Machine, why: str) -> None:
+        """A lane of two honest daemons ends for what one of them sent.  (A folder may grow,
+        and then be more than was agreed.)"""
+        if not why.endswith("bytes agreed"):
+            raise Violation(f"{machine.name} refuses a record of a lane: {why}")
+
+    def edited(self, file: File) -> None:
+        """Somebody has changed what had arrived."""
+        self._edited = True
+        self.sources.contents.add(what_of(bytes(file.data)))
+
+    def published(self, machine: Machine, part: bytes, path: bytes, node: Node) -> None:
+        """A stage gets its final name."""
+        id = parse_item_id(part.rpartition(b"-")[2].removesuffix(b".part").decode()) or b""
         self.files_arrived += 1
+        self.trees_arrived += isinstance(node, Folder)
+        before = self._arrived.get((machine.name, id))
+        # A disk that fails right after the rename leaves it there, and it may be sent again.
+        honest = not self.damaged and not machine.disk.errors
+        if before is not None and machine.disk.find(before[0]) is before[1] and honest:
+            raise Violation(f"{machine.name}: {path!r} arrives twice")
+        self._arrived[machine.name, id] = path, node
+        for inner, each in tree(node):
+            self._check_arrived(machine, id, path, inner, each)
+        if isinstance(node, Folder) and not self.damaged:
+            self._check_whole(machine, id, node)
+
+    def _check_arrived(
+        self, machine: Machine, id: bytes, path: bytes, inner: bytes, node: Node
+    ) -> None:
+        what, send = what_is(node), self.sends.get(id)
+        known = what in self.sources.contents or not isinstance(node, File)
+        if known and send is not None and not self.damaged:
+            source = send.source + b"/" + inner if inner else send.source
+            known = self.sources.was(send.machine, source, what, send.since, at=not send.tree)
+        if not known:
+            shown = path + b"/" + inner if inner else path
+            raise Violation(f"{machine.name}: {shown!r} is not whole, and gets its final name")
+
+    def _check_whole(self, machine: Machine, id: bytes, node: Folder) -> None:
+        """All that stood in the source all the time is there, or told as failed or skipped."""
+        send, there = self.sends[id], dict(tree(node))
+        query = (
+            "SELECT f.path, f.state, f.size FROM tree_files f JOIN transfers t "
+            "ON f.transfer = t.row WHERE t.id = ? AND t.outgoing = 0"
+        )
+        states = {p: (state, size) for p, state, size in machine.database.sql.execute(query, (id,))}
+        for path, (state, _) in states.items():
+            if state == "verified" and not isinstance(there.get(path), File):
+                raise Violation(f"{machine.name}: {path!r} is told as verified, and is not there")
+        for path, what in self.sources.stayed(send.machine, send.source, send.since):
+            state, _ = states.get(path, ("", 0))
+            if path not in there and state not in {"skipped", "failed"}:
+                raise Violation(f"{machine.name}: {path!r} is missing, and nothing is told of it")
+            if what not in {FOLDER} and not what.startswith(b"->") and not state:
+                raise Violation(f"{machine.name}: nothing is told of {path!r}")
 
     def ended(self, machine: Machine, how: str) -> None:
         """A run has ended: what is on the disk?"""
@@ -215,11 +349,20 @@ class Watcher:
 
     def check_files(self, machine: Machine) -> None:
         """All that stands under a final name is whole, and what stood there before still does."""
+        from .child_source import PARTS
         from .machine import DOWNLOADS
 
-        for name, file in sorted(machine.disk.folders[DOWNLOADS].files.items()):
-            there = self.bystanders.get((machine.name, name))
-            if there is file:
-                continue
-            if there is not None or blake3(bytes(file.data)).digest() not in self.contents:
-                raise Violation(f"{machine.name}: {name!r} is broken, or was replaced")
+        for (name, path), file in self.bystanders.items():
+            if name == machine.name and machine.disk.find(path) is not file:
+                raise Violation(f"{machine.name}: {path!r} of somebody else was replaced")
+        for name, node in sorted(machine.disk.folder(DOWNLOADS).names.items()):
+            for inner, each in tree(node) if name != PARTS else ():
+                if isinstance(each, File) and what_is(each) not in self.sources.contents:
+                    raise Violation(f"{machine.name}: {name!r} {inner!r} is broken")
+
+
+def digest_of(data: bytes) -> bytes:
+    """The digest of a file, as machines/blocks.py makes it."""
+    blocks = BlockHasher(len(data))
+    blocks.update(memoryview(data))
+    return blocks.digest()

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 from tntd import limits
 from tntd.settings import Settings
@@ -26,6 +27,19 @@ SETTLE_S = 600.0  # at most, until everything has converged
 STEP_S = 5.0
 IDLE_S = 200.0
 NAMES = ("ann", "bob", "cid")
+# As in life, but small, so that small files have many blocks and small folders many records.
+SMALL = {
+    "BLOCK_BYTES": 2048,
+    "RECORD_PLAIN_BYTES_MAX": 2048 + 64,
+    "PACK_FILE_BYTES_MAX": 600,
+    "TREE_BLOCK_BYTES_MIN": 4096,
+    "TREE_BLOCKS_MAX": 8,
+    "HASH_STEP_BYTES": 8192,
+    "UNSYNCED_STEP_BYTES": 16384,
+    "UNSYNCED_BYTES_MAX": 32768,
+    "DISCARD_STEP_FILES": 3,
+    "FATES_MAX": 2,
+}
 
 
 @dataclass(slots=True)
@@ -120,6 +134,8 @@ class World:
         self.idle()
 
     def _plan_act(self, user: User) -> None:
+        user.persistent = True
+
         def act() -> None:
             user.act()
             self._plan_act(user)
@@ -133,7 +149,8 @@ class World:
         self.heap.note("world", "calm")
         self.network.heal()
         for machine in self.machines:
-            machine.fuse = None
+            machine.fuse = machine.source_trap = None
+            machine.lane_trap, machine.link_trap = ("", 0), False
             machine.disk.full, machine.disk.error_chance = False, 0.0
             machine.database.failing, machine.database.fail_in = False, None
             machine.database.set_full(False)
@@ -246,7 +263,7 @@ def simulate(
     faults = faults or draw(rng, UNTIL_S)
     world = World(seed, faults, count)
     problem = ""
-    with _bugs_told(), _collected_after():
+    with _bugs_told(), _collected_after(), mock.patch.multiple(limits, **SMALL):
         try:
             (act or World.run)(world)
         except Violation as violation:

@@ -143,7 +143,8 @@ def test_more_than_was_agreed_is_not_written(scene: Scene) -> None:
             lane.read_to_end()
         with RawLane(scene, mallory, agree(mallory, offer(mallory, b"less", 10))) as lane:
             lane.send_file(b"x" * 9)
-            lane.read_to_end()
+            result = mallory.take(Result)
+            assert "10 were offered" in result.error
     assert not list(scene.alice.downloads.glob("new_more*"))
     assert not list(scene.alice.downloads.glob("new_less*"))
     scene.undisturbed()

@@ -130,7 +130,7 @@ def test_the_next_of_a_thousand_files_of_one_name(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kind": "folder"},
+        {"kind": "room"},
         {"kind": ESC[:32]},
         {"kind": ""},
         {"files": 0},

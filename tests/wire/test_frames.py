@@ -137,7 +137,8 @@ def test_one_over_a_limit_is_malformed(cls: type[msgspec.Struct]) -> None:
         else:
             passed.append(what)
     # The only bytes that may hold five bytes of 0xFF.
-    allowed = {"body=b'\\xff\\xff\\xff\\xff\\xff'", "name=b'\\xff\\xff\\xff\\xff\\xff'"}
+    odd = b"\xff" * 5
+    allowed = {f"{field}={odd!r}" for field in ("body", "name", "after")}
     assert set(passed) <= allowed
 
 

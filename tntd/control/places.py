@@ -20,13 +20,14 @@ SOCKET_PATH_BYTES_MAX = 100
 
 class Endpoint(msgspec.Struct, kw_only=True):
     """How to attach to a daemon: `control` is "unix:PATH" or "tcp:HOST:PORT"; `log` is where its
-    log file is."""
+    log file is, `spool` the folder for files that are made only to be sent."""
 
     name: str
     pid: int
     control: str
     token_file: str | None = None
     log: str | None = None
+    spool: str | None = None
 
 
 def config_dir() -> Path:

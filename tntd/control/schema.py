@@ -18,12 +18,14 @@ Who = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Ref = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.CLIENT_REF_CHARS_MAX)]
 Cursor = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 ItemId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+PathText = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.TREE_PATH_BYTES_MAX)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=limits.LIST_LIMIT_MAX)]
 Trust = Literal["pending", "accepted", "verified", "blocked"]
 MessageState = Literal["queued", "sent", "delivered", "read"]
 TransferState = Literal[
     "queued", "offered", "active", "paused", "done", "failed", "cancelled", "declined"
 ]
+FileState = Literal["waiting", "active", "verified", "skipped", "failed"]
 
 # -- objects ------------------------------------------------------------------------------
 
@@ -62,7 +64,9 @@ class Message(msgspec.Struct, kw_only=True):
 
 class Transfer(msgspec.Struct, kw_only=True):
     """One id on both sides.  `contact` is a local name; `path` is absolute: the source for "out",
-    the final place for "in" (null until done); `rate` and `eta_s` are null unless active."""
+    the final place for "in" (null until done); `rate` and `eta_s` are null unless active.  While
+    `counting`, `files` and `bytes_total` are what has been counted so far.  `kind`: a transfer of
+    a folder may have one file, too."""
 
     id: str
     direction: Literal["in", "out"]
@@ -80,6 +84,31 @@ class Transfer(msgspec.Struct, kw_only=True):
     error: str | None
     path: str | None
     path_bytes: str | None = None
+    counting: bool = False
+    kind: Literal["file", "folder"] = "file"
+
+
+class TransferFile(msgspec.Struct, kw_only=True):
+    """A file of a transfer.  `path` is below the folder that is sent, with "/" between names; a
+    transfer of a single file has one, its name.  A file that is skipped or failed has a reason."""
+
+    path: str
+    path_bytes: str | None = None
+    size: int
+    state: FileState
+    reason: str | None = None
+
+
+class Setting(msgspec.Struct, kw_only=True):
+    """A setting that can change while the daemon runs.  `value` is what holds now; `changed` where
+    it was set here, not in the file (or for the contact, not in general)."""
+
+    name: str
+    value: bool | int | str
+    path_bytes: str | None = None
+    changed: bool
+    meaning: str
+    contact: str | None = None
 
 
 class TransferCounts(msgspec.Struct, kw_only=True):
@@ -163,6 +192,25 @@ class TransferList(msgspec.Struct, kw_only=True):
     """A page of transfers, oldest first."""
 
     transfers: list[Transfer]
+
+
+class FileList(msgspec.Struct, kw_only=True):
+    """A page of the files of a transfer, by path."""
+
+    files: list[TransferFile]
+
+
+class Cleaned(msgspec.Struct, kw_only=True):
+    """What was removed: so many unfinished files and folders, of so many bytes."""
+
+    removed: int
+    bytes: int
+
+
+class SettingList(msgspec.Struct, kw_only=True):
+    """All settings that can change while the daemon runs."""
+
+    settings: list[Setting]
 
 
 class Subscribed(msgspec.Struct, kw_only=True):
@@ -252,12 +300,14 @@ class PathBytes(Params, kw_only=True, frozen=True):
 
 
 class SendTransferParams(Params, kw_only=True, frozen=True):
-    """`paths` are absolute."""
+    """`paths` are absolute, of files or folders.  `to` may be several contacts: each gets all."""
 
-    to: Who
+    to: (
+        Who
+        | Annotated[list[Who], msgspec.Meta(min_length=1, max_length=limits.TRANSFER_CONTACTS_MAX)]
+    )
     paths: Annotated[
-        list[Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | PathBytes],
-        msgspec.Meta(min_length=1, max_length=limits.PATHS_MAX),
+        list[PathText | PathBytes], msgspec.Meta(min_length=1, max_length=limits.PATHS_MAX)
     ]
     client_ref: Ref | None = None
 
@@ -275,6 +325,37 @@ class TransferParams(Params, kw_only=True, frozen=True):
     """`transfer` is an id or an unambiguous prefix of one."""
 
     transfer: ItemId
+
+
+class AcceptTransferParams(Params, kw_only=True, frozen=True):
+    """`folder` is where it is to arrive, absolute, made where it is missing; without it the
+    downloads folder."""
+
+    transfer: ItemId
+    folder: PathText | PathBytes | None = None
+
+
+class ListFilesParams(Params, kw_only=True, frozen=True):
+    """`after` is the path of a file, exclusive."""
+
+    transfer: ItemId
+    limit: Limit = limits.LIST_LIMIT_DEFAULT
+    after: PathText | PathBytes | None = None
+
+
+class ListSettingsParams(Params, kw_only=True, frozen=True):
+    """`contact`: what holds for them; without it what holds in general."""
+
+    contact: Who | None = None
+
+
+class SetSettingParams(Params, kw_only=True, frozen=True):
+    """`name` is one of TUNABLES (tunables.py).  `value` null: as it is in the file again, or, for
+    a contact, as it is in general."""
+
+    name: Annotated[str, msgspec.Meta(max_length=64)]
+    value: bool | int | Annotated[str, msgspec.Meta(max_length=4096)] | PathBytes | None
+    contact: Who | None = None
 
 
 class SubscribeParams(Params, kw_only=True, frozen=True):
@@ -312,11 +393,19 @@ METHODS: Final[dict[str, Method]] = {
         Method("messages.send", SendMessageParams, MessageResult, "queue a message, durably"),
         Method("messages.list", ListMessagesParams, MessageList, "a page of a conversation"),
         Method("messages.read", ReadParams, Empty, "mark as read"),
-        Method("transfers.send", SendTransferParams, TransferList, "queue files, durably"),
+        Method("transfers.send", SendTransferParams, TransferList, "queue files and folders"),
         Method("transfers.list", ListTransfersParams, TransferList, "a page of the queue"),
-        Method("transfers.accept", TransferParams, TransferResult, "take an offered file"),
-        Method("transfers.decline", TransferParams, TransferResult, "refuse an offered file"),
+        Method("transfers.files", ListFilesParams, FileList, "a page of the files of a transfer"),
+        Method("transfers.accept", AcceptTransferParams, TransferResult, "take what is offered"),
+        Method("transfers.decline", TransferParams, TransferResult, "refuse what is offered"),
+        Method("transfers.pause", TransferParams, TransferResult, "let a transfer rest"),
+        Method("transfers.resume", TransferParams, TransferResult, "go on after a pause"),
         Method("transfers.cancel", TransferParams, TransferResult, "give a transfer up"),
+        Method("transfers.first", TransferParams, TransferResult, "to the front of the queue"),
+        Method("transfers.again", TransferParams, TransferResult, "send what failed once more"),
+        Method("transfers.clean", NoParams, Cleaned, "remove unfinished leftovers"),
+        Method("settings.list", ListSettingsParams, SettingList, "what can change while running"),
+        Method("settings.set", SetSettingParams, Setting, "change it"),
         Method("events.subscribe", SubscribeParams, Subscribed, "follow the event log"),
         Method("daemon.shutdown", NoParams, Empty, "end the daemon"),
     )

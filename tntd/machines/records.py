@@ -1,15 +1,17 @@
-"""The records of a bulk lane: sealed, numbered, and the chunks of files inside them.
+"""The records of a bulk lane: sealed, numbered, and what is inside them.
 
 What holds always:
-- A record is header, ciphertext, tag.  The header (version, type, reserved, counter, length of
-  the plaintext) is authenticated with it, and the nonce is the counter.  Counters go up by one
+- A record is header, ciphertext, tag.  The header (version, type, flags, counter, length of the
+  plaintext) is authenticated with it, and the nonce is the counter.  Counters go up by one
   from zero, so a record that is missing, repeated or out of order does not open.
 - A header is checked completely before its body is waited for, and a record completely before
   anything is done with one of its chunks.
 - Bulk bytes are not copied here: they are sealed and opened between buffers that the caller
   keeps and uses again.
+- Each direction has its own types of records: one of the other direction is refused by its
+  header, so a side that sends a file needs room for small records only.
 
-Not TLS records: those are 16 KiB, and pyOpenSSL copies each several times.
+Not TLS records: those are 16 KiB, and pyOpenSSL copies each several times.  See ../wire/LANE.md.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ import struct
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from blake3 import blake3
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tntd import limits
 from tntd.errors import RemoteError
+from tntd.machines import pack_record, squeeze
 
 VERSION: Final = 1
 HEADER: Final = struct.Struct(">BBHQI")
@@ -31,26 +34,40 @@ TAG_BYTES: Final = 16
 OVERHEAD_BYTES: Final = HEADER.size + TAG_BYTES
 RECORD_BYTES_MAX: Final = limits.RECORD_PLAIN_BYTES_MAX + OVERHEAD_BYTES
 
-CHUNK: Final = struct.Struct(">BIQI")
-FILE_END: Final = struct.Struct(">Q32s")
-FILE_END_BYTES: Final = CHUNK.size + FILE_END.size
+CHUNK: Final = pack_record.CHUNK
+FILE_END: Final = pack_record.FILE_END
+FILE_END_BYTES: Final = pack_record.FILE_END_BYTES
+
+HAVE: Final = struct.Struct(">III")
+PROGRESS: Final = struct.Struct(">QI")
+HASH_BYTES: Final = 32
+
+SQUEEZED: Final = 1  # a flag: the plaintext is zstd (see squeeze.py) of what the type says
 
 _NONCE: Final = struct.Struct(">IQ")
 
 
 class RecordType(IntEnum):
-    """What a record is for: the first of each direction, payload, the last of the sender's."""
+    """What a record is for: the first of each direction; from the sender a piece of a large file,
+    its last word, whole small files, and a sign of life; from the receiver the hashes of what it
+    has, and how far it is."""
 
     HELLO = 1
     CHUNKS = 2
     END = 3
+    PACK = 4
+    HAVE = 5
+    PROGRESS = 6
+    ALIVE = 7
 
 
 class ChunkKind(IntEnum):
-    """What a chunk is: bytes of a file, or the size and BLAKE3 hash of the whole of it."""
+    """What a chunk is: bytes of a file, the size and hash of the whole of it, or what the entry is
+    (see pack_record.TreeEntry)."""
 
-    DATA = 1
-    FILE_END = 2
+    DATA = pack_record.DATA_KIND
+    FILE_END = pack_record.FILE_END_KIND
+    ENTRY = pack_record.ENTRY_KIND
 
 
 _TYPES: Final = {int(type): type for type in RecordType}
@@ -60,7 +77,18 @@ PLAIN_BYTES_MAX: Final[dict[RecordType, int]] = {
     RecordType.HELLO: limits.LANE_HELLO_BYTES_MAX,
     RecordType.CHUNKS: limits.RECORD_PLAIN_BYTES_MAX,
     RecordType.END: 0,
+    RecordType.PACK: limits.RECORD_PLAIN_BYTES_MAX,
+    RecordType.HAVE: HAVE.size + limits.LANE_HAVE_BLOCKS_MAX * HASH_BYTES,
+    RecordType.PROGRESS: PROGRESS.size,
+    RecordType.ALIVE: 0,
 }
+# What may be squeezed, where the receiver has said that it can open it.
+MAY_BE_SQUEEZED: Final = frozenset({RecordType.CHUNKS, RecordType.PACK})
+# What each end takes.
+RECEIVER_TAKES: Final = frozenset(
+    {RecordType.HELLO, RecordType.CHUNKS, RecordType.END, RecordType.PACK, RecordType.ALIVE}
+)
+SENDER_TAKES: Final = frozenset({RecordType.HELLO, RecordType.HAVE, RecordType.PROGRESS})
 
 
 class Record(NamedTuple):
@@ -71,8 +99,7 @@ class Record(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """`data` belongs at `offset` (0 for FILE_END) of the file numbered `file` (0 where a lane
-    carries one)."""
+    """`data` belongs at `offset` (0 but for DATA) of the entry numbered `file`."""
 
     kind: ChunkKind
     file: int
@@ -90,9 +117,11 @@ class Sealer:
         self._cipher = AESGCM(key)
         self._counter = 0
 
-    def seal(self, type: RecordType, plain: memoryview, out: memoryview) -> int:
+    def seal(
+        self, type: RecordType, plain: memoryview | bytes, out: memoryview, flags: int = 0
+    ) -> int:
         """Write the record for `plain` to the beginning of `out`; its length in bytes."""
-        header = HEADER.pack(VERSION, type, 0, self._counter, len(plain))
+        header = HEADER.pack(VERSION, type, flags, self._counter, len(plain))
         nonce = _NONCE.pack(0, self._counter)
         self._counter += 1
         end = HEADER.size + len(plain) + TAG_BYTES
@@ -102,23 +131,33 @@ class Sealer:
 
 
 class Opener:
-    """Opens the records of one direction of one lane, in the order in which they were sealed."""
+    """Opens the records of one direction of one lane, in the order in which they were sealed; only
+    those of the types that it `takes`, and squeezed ones only where we said that we can."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, takes: frozenset[RecordType]) -> None:
         self._cipher = AESGCM(key)
         self._counter = 0
+        self._takes = takes
+        self.opens_squeezed = False
+
+    @property
+    def plain_bytes_max(self) -> int:
+        """The longest plaintext that there may be."""
+        return max(PLAIN_BYTES_MAX[type] for type in self._takes)
 
     def check(self, header: memoryview) -> tuple[RecordType, int]:
         """The type and plaintext length of the next record, from its header.
 
         Raises RemoteError("malformed") where they cannot be, before the body is waited for.
         """
-        version, number, reserved, counter, length = HEADER.unpack(header)
-        if version != VERSION or reserved:
+        version, number, flags, counter, length = HEADER.unpack(header)
+        if version != VERSION:
             raise RemoteError("malformed", f"a lane record of version {version}")
-        type = _TYPES.get(number)
-        if type is None:
-            raise RemoteError("malformed", f"a lane record of type {number}")
+        if flags and not (flags == SQUEEZED and number in MAY_BE_SQUEEZED and self.opens_squeezed):
+            raise RemoteError("malformed", f"a lane record {number} with flags {flags:#x}")
+        type = _TYPES.get(number, RecordType.HELLO)
+        if type != number or type not in self._takes:
+            raise RemoteError("malformed", f"a lane record of type {number} out of place")
         if counter != self._counter:
             raise RemoteError("malformed", f"lane record {counter} instead of {self._counter}")
         if length > PLAIN_BYTES_MAX[type]:
@@ -139,6 +178,8 @@ class Opener:
         except InvalidTag as error:
             raise RemoteError("authentication", "a lane record that does not open") from error
         self._counter += 1
+        if record[3]:  # the flags, which were checked
+            out = memoryview(squeeze.unsqueeze(out, PLAIN_BYTES_MAX[type]))
         return Record(type, out)
 
 
@@ -151,7 +192,7 @@ class RecordReader:
 
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
-        self._buffer = memoryview(bytearray(RECORD_BYTES_MAX + HEADER.size))
+        self._buffer = memoryview(bytearray(opener.plain_bytes_max + OVERHEAD_BYTES + HEADER.size))
         self._have = 0
         self._need = HEADER.size
         self._checked = False
@@ -245,55 +286,97 @@ def _chunk_at(plain: memoryview, at: int) -> Chunk:
     return Chunk(known, file, offset, plain[start : start + size])
 
 
-# -- one file -----------------------------------------------------------------------------
+def put_entry(buffer: memoryview, at: int, file: int, body: bytes) -> int:
+    """Write the chunk of an entry (see pack_record.encode_entry); where the next chunk begins."""
+    at = put_chunk(buffer, at, ChunkKind.ENTRY, file, 0, len(body))
+    buffer[at : at + len(body)] = body
+    return at + len(body)
 
 
-class Arrival:
-    """Checks what arrives of one file against what was agreed, and hashes it.
+def entry_chunk(file: int, body: bytes) -> bytes:
+    """The chunk of an entry by itself."""
+    return CHUNK.pack(ChunkKind.ENTRY, file, 0, len(body)) + body
 
-    The order is fixed: data without a hole from 0 to `size`, FILE_END, then the record END.
+
+def first_entry(plain: memoryview) -> int:
+    """The number of the entry that a PACK record begins with; the rest is for others to check.
+
+    Raises RemoteError("malformed").
     """
+    if len(plain) <= CHUNK.size:
+        raise RemoteError("malformed", "a record of small files that is empty")
+    kind, file, offset, _ = CHUNK.unpack_from(plain)
+    if kind != ChunkKind.ENTRY or offset:
+        raise RemoteError("malformed", f"a record of small files that begins with chunk {kind}")
+    number: int = file
+    return number
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.received = 0
-        self.complete = False  # FILE_END was there
-        self.intact = False  # and its size and hash are those of what arrived
-        self._hash = blake3(max_threads=1)
 
-    def expect(self, record: Record) -> list[Chunk]:
-        """The chunks of the record, all of which fit; nothing for the record END.
+# -- HELLO --------------------------------------------------------------------------------
 
-        Raises RemoteError("malformed") where one does not fit; then none is to be used.
-        """
-        if record.type is RecordType.END and self.complete:
-            return []
-        if record.type is not RecordType.CHUNKS:
-            raise RemoteError("malformed", f"a lane record {record.type.name} out of place")
-        chunks = split(record.plain)
-        offset, complete = self.received, self.complete
-        for chunk in chunks:
-            due = offset if chunk.kind is ChunkKind.DATA else 0
-            if complete or chunk.file or chunk.offset != due:
-                raise RemoteError("malformed", f"a chunk at {chunk.offset} instead of {due}")
-            if chunk.kind is ChunkKind.DATA:
-                offset += len(chunk.data)
-            else:
-                complete = True
-        if offset > self.size:
-            raise RemoteError("malformed", f"more than the {self.size} bytes that were agreed")
-        return chunks
 
-    def take(self, chunk: Chunk) -> None:
-        """Count and hash a chunk that `expect` gave."""
-        if chunk.kind is ChunkKind.DATA:
-            self._hash.update(chunk.data)
-            self.received += len(chunk.data)
-        else:
-            size, digest = FILE_END.unpack(chunk.data)
-            self.complete = True
-            self.intact = size == self.received == self.size and digest == self.digest()
+class Greeting(msgspec.Struct, frozen=True):
+    """The plaintext of HELLO, as a map: what its side can open.  Fields that are not known are
+    passed over; an empty plaintext is an empty map."""
 
-    def digest(self) -> bytes:
-        """The BLAKE3 hash of what arrived so far."""
-        return self._hash.digest()
+    zstd: bool = False
+
+
+_greeting_encoder = msgspec.msgpack.Encoder()
+_greeting_decoder = msgspec.msgpack.Decoder(Greeting)
+
+
+def greeting() -> bytes:
+    """The plaintext of our HELLO."""
+    return _greeting_encoder.encode(Greeting(zstd=squeeze.available()))
+
+
+def read_greeting(plain: memoryview) -> Greeting:
+    """What a HELLO says.  Raises RemoteError("malformed")."""
+    if not plain:
+        return Greeting()
+    try:
+        return _greeting_decoder.decode(plain)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteError("malformed", f"a greeting: {error}") from error
+
+
+# -- what the receiver says ---------------------------------------------------------------
+
+
+class Have(NamedTuple):
+    """The hashes of the blocks of entry `file` from block `first` on; `blocks` are told in all."""
+
+    file: int
+    blocks: int
+    first: int
+    hashes: memoryview
+
+
+def have(file: int, blocks: int, first: int, hashes: bytes) -> bytes:
+    """The plaintext of a HAVE record."""
+    return HAVE.pack(file, blocks, first) + hashes
+
+
+def read_have(plain: memoryview) -> Have:
+    """What a HAVE record says.  Raises RemoteError("malformed")."""
+    count, rest = divmod(len(plain) - HAVE.size, HASH_BYTES)
+    if count < 0 or rest:
+        raise RemoteError("malformed", f"hashes in {len(plain)} bytes")
+    file, blocks, first = HAVE.unpack_from(plain)
+    if first + count > blocks or bool(count) != bool(blocks):
+        raise RemoteError("malformed", f"{count} hashes from {first} on of {blocks}")
+    return Have(file, blocks, first, plain[HAVE.size :])
+
+
+def read_progress(plain: memoryview) -> tuple[int, int]:
+    """The bytes that are done and the number of the next entry, of a PROGRESS record.
+
+    Raises RemoteError("malformed").
+    """
+    if len(plain) != PROGRESS.size:
+        raise RemoteError("malformed", f"progress in {len(plain)} bytes")
+    done, entries = PROGRESS.unpack(plain)
+    if done > limits.TREE_BYTES_MAX:
+        raise RemoteError("malformed", f"progress of {done} bytes")
+    return done, entries

@@ -1,8 +1,8 @@
 """The states of a transfer, and how fast it goes.
 
 What holds always: the table `NEXT` is the whole truth on which state may follow which; the four
-ends have none after them, but for one: what was cancelled or failed here and had already arrived
-whole there is told as done, because it is.
+ends have none after them, but for two: what was cancelled or failed here and had already arrived
+whole there is told as done, because it is; and what failed is queued again when a user says so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class State(StrEnum):
     QUEUED = "queued"  # will go on by itself
     OFFERED = "offered"  # waits for the receiver's user
     ACTIVE = "active"  # bytes flow, or are checked and put in place
+    PAUSED = "paused"  # by a user of either side, until one of them resumes it
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -26,11 +27,12 @@ class State(StrEnum):
 
 _ENDS: Final = frozenset({State.DONE, State.FAILED, State.CANCELLED, State.DECLINED})
 NEXT: Final[dict[State, frozenset[State]]] = {
-    State.QUEUED: _ENDS | {State.OFFERED, State.ACTIVE},
-    State.OFFERED: _ENDS | {State.QUEUED},
-    State.ACTIVE: _ENDS | {State.QUEUED},
+    State.QUEUED: _ENDS | {State.OFFERED, State.ACTIVE, State.PAUSED},
+    State.OFFERED: _ENDS | {State.QUEUED, State.PAUSED},
+    State.ACTIVE: _ENDS | {State.QUEUED, State.OFFERED, State.PAUSED},
+    State.PAUSED: _ENDS | {State.QUEUED, State.OFFERED},
     State.DONE: frozenset(),
-    State.FAILED: frozenset({State.DONE}),
+    State.FAILED: frozenset({State.DONE, State.QUEUED}),
     State.CANCELLED: frozenset({State.DONE}),
     State.DECLINED: frozenset(),
 }
@@ -56,6 +58,6 @@ class Rate:
             self._samples.popleft()
 
     def per_second(self) -> int:
-        """The rate, 0 where nothing is known yet."""
+        """The rate, 0 where nothing is known yet, or where it began anew."""
         (first, before), (last, after) = self._samples[0], self._samples[-1]
-        return int((after - before) / (last - first)) if last > first else 0
+        return max(0, int((after - before) / (last - first))) if last > first else 0

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from pathlib import PurePath
-from urllib.parse import unquote_to_bytes
 
 from tntd import __version__, limits
 from tntd.control import schema
@@ -22,13 +20,9 @@ from tntd.node.chat import Chat
 from tntd.node.contacts import Contacts
 from tntd.node.core import Core
 from tntd.node.dialling import Dialling
-from tntd.node.incoming import Incoming
 from tntd.node.links import Links
-from tntd.node.outgoing import Outgoing
-from tntd.node.transfers import Transfers
 from tntd.store.contacts import ContactRow
 from tntd.store.messages import MessageRow
-from tntd.store.transfers import TransferRow
 
 
 class Pending(Enum):
@@ -45,19 +39,21 @@ Handler = Callable[[Params, Reply], object]
 class PeopleCommands:
     """`contacts.*` and `peers.*`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         core: Core,
         contacts: Contacts,
         links: Links,
         dialling: Dialling,
         end_transfers: Callable[[int], None],
+        forget: Callable[[int], None],
     ) -> None:
         self._core = core
         self._contacts = contacts
         self._links = links
         self._dialling = dialling
         self._end_transfers = end_transfers
+        self._forget = forget
 
     def table(self) -> dict[str, Handler]:
         """Method names and their handlers."""
@@ -116,6 +112,7 @@ class PeopleCommands:
         self._end_transfers(row.row)
         self._links.close_contact(row)
         self._core.store.contacts.remove(row.row)
+        self._forget(row.row)
         return result
 
     def _rename(self, params: Params, _reply: Reply) -> object:
@@ -221,97 +218,6 @@ def _fitting(rows: list[MessageRow], *, from_start: bool) -> list[MessageRow]:
             break
         kept.append(row)
     return kept if from_start else kept[::-1]
-
-
-class FileCommands:
-    """`transfers.*`."""
-
-    def __init__(
-        self,
-        core: Core,
-        contacts: Contacts,
-        transfers: Transfers,
-        outgoing: Outgoing,
-        incoming: Incoming,
-    ) -> None:
-        self._core = core
-        self._contacts = contacts
-        self._transfers = transfers
-        self._outgoing = outgoing
-        self._incoming = incoming
-
-    def table(self) -> dict[str, Handler]:
-        """Method names and their handlers."""
-        return {
-            "transfers.send": self._send,
-            "transfers.list": self._list,
-            "transfers.accept": self._accept,
-            "transfers.decline": self._decline,
-            "transfers.cancel": self._cancel,
-        }
-
-    def _result(self, row: TransferRow) -> schema.TransferResult:
-        return schema.TransferResult(transfer=self._transfers.show(row))
-
-    def _shown(self, rows: list[TransferRow]) -> schema.TransferList:
-        return schema.TransferList(transfers=[self._transfers.show(row) for row in rows])
-
-    def _send(self, params: Params, reply: Reply) -> object:
-        assert isinstance(params, schema.SendTransferParams)
-        contact = self._contacts.find(params.to)
-        paths = [_path(each) for each in params.paths]
-
-        def done(outcome: list[TransferRow] | CommandError) -> None:
-            reply(outcome if isinstance(outcome, CommandError) else self._shown(outcome))
-
-        ref = params.client_ref
-        known = None if ref is None else self._core.store.get_client_ref("transfers", ref)
-        if known is not None:
-            rows = [self._core.store.transfers.get(number) for number in known]
-            return self._shown([row for row in rows if row is not None])
-        self._outgoing.send(contact, paths, ref, done)
-        return PENDING
-
-    def _list(self, params: Params, _reply: Reply) -> object:
-        assert isinstance(params, schema.ListTransfersParams)
-        before = None if params.before is None else self._transfers.find(params.before).row
-        after = None if params.after is None else self._transfers.find(params.after).row
-        rows = self._core.store.transfers.page(params.state, params.limit, before, after)
-        return self._shown(rows)
-
-    def _row(self, params: Params) -> TransferRow:
-        assert isinstance(params, schema.TransferParams)
-        return self._transfers.find(params.transfer)
-
-    def _accept(self, params: Params, _reply: Reply) -> object:
-        return self._result(self._incoming.accept(self._row(params)))
-
-    def _decline(self, params: Params, _reply: Reply) -> object:
-        return self._result(self._incoming.decline(self._row(params)))
-
-    def _cancel(self, params: Params, _reply: Reply) -> object:
-        row = self._row(params)
-        if row.ended:
-            name = self._transfers.show(row).name
-            raise CommandError(
-                Code.WRONG_STATE, f"{name} is {row.state} already", "nothing is left to cancel"
-            )
-        part = self._outgoing if row.outgoing else self._incoming
-        return self._result(part.cancel(row))
-
-
-def _path(given: str | schema.PathBytes) -> bytes:
-    """The bytes of an absolute path.  Raises CommandError(PATH)."""
-    if isinstance(given, schema.PathBytes):
-        path = unquote_to_bytes(given.path_bytes)
-    else:
-        path = given.encode("utf-8", "surrogateescape")
-    text = path.decode("utf-8", "surrogateescape")
-    if b"\0" in path or not PurePath(text).is_absolute():
-        raise CommandError(
-            Code.PATH, f"not an absolute path: {text[:200]!r}", "give the whole path, from the root"
-        )
-    return path
 
 
 class DaemonCommands:

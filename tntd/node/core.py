@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tntd.control.visible import visible
-from tntd.effects import Ask, CloseHandle, Effect, Log, Release, SendFrame
+from tntd.effects import Ask, Effect, Log, Release, SendFrame
 from tntd.events import Now
 from tntd.machines.identity import Identity
 from tntd.machines.outbox import Window
 from tntd.machines.timers import Timers
 from tntd.settings import Settings
 from tntd.store import Store
-from tntd.tasks import Answer, AnyTask, OpenPart, OpenSource
+from tntd.tasks import Answer, AnyTask
 from tntd.wire.frames import Frame, encode
 
 TimerName = tuple[str, int]
@@ -38,7 +38,9 @@ class Profile:
 
     `name` is its own name, `downloads` the absolute folder where files arrive, `token` the
     secret that TCP clients must know (None: no TCP), `entropy` gives n random bytes,
-    `rss_bytes` the memory of this process.
+    `rss_bytes` the memory of this process, `boot` names this run of the machine: what was written
+    to files in it is there as long as it is the same.  In `spool` (absolute; b"" for none) clients
+    put files that are made only to be sent.
     """
 
     identity: Identity
@@ -47,6 +49,8 @@ class Profile:
     downloads: bytes
     entropy: Callable[[int], bytes]
     rss_bytes: Callable[[], int]
+    boot: bytes = b""
+    spool: bytes = b""
     token: bytes | None = None
 
 
@@ -81,7 +85,6 @@ class Core:
         self.tasks: dict[int, Callable[[Answer], None]] = {}
         self.published = False
         self._numbers = 0
-        self._opening: dict[int, int] = {}  # task -> the handle that it opens
 
     def reset(self) -> None:
         """Forget all that is not in the store."""
@@ -111,18 +114,13 @@ class Core:
         """Give a task to a child; `then` is called with its answer, in a later turn."""
         task = self.number()
         self.tasks[task] = then
-        if isinstance(request, OpenSource | OpenPart):
-            self._opening[task] = request.handle
         self.emit(Ask(task, request))
 
     def answered(self, task: int, answer: Answer) -> None:
-        """A child has answered; what it opened for nobody any more is closed."""
-        handle = self._opening.pop(task, None)
+        """A child has answered."""
         then = self.tasks.pop(task, None)
         if then is not None:
             then(answer)
-        elif handle is not None:
-            self.emit(CloseHandle(handle))
 
     def send(self, link: int, frame: Frame) -> None:
         """Send a frame on a link."""

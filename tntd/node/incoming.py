@@ -1,59 +1,61 @@
-"""Files that come in: offered, taken, written, checked, synced, put in place.
+"""What comes in: offered, taken, and what lanes bring of it.
 
-    offered -> (taken) queued -> (lane) active -> synced -> named -> in place: done
+    offered -> (taken) queued -> (lane) active -> whole: arriving.py puts it in place
 
-What holds always: the final name is committed before the file is renamed to it, and the sender is
-told "done" in the turn that commits it, after the folder was synced; so a start after a crash
-finishes what was begun.  Nothing is ever replaced: a name that is taken gets the next number.
+What holds always: where a lane goes on from is what the store says is in the stage, and of what
+was written last only so much as a crash of the machine cannot have taken back.
 """
 
 from __future__ import annotations
 
-from tntd import limits
-from tntd.effects import CloseHandle
+import posixpath
+
+from tntd.effects import Inbound
 from tntd.errors import Code, CommandError, RemoteError
-from tntd.events import LaneFailed, LaneFinished
-from tntd.machines.naming import check_file_name, final_name, show_path
+from tntd.events import LaneEntries, LaneFailed, LaneFinished
+from tntd.machines.naming import check_file_name, show_path
+from tntd.node.arriving import Arriving
 from tntd.node.core import Core
 from tntd.node.mail import Mail
 from tntd.node.outgoing import STRIKES_MAX
-from tntd.node.parts import Parts, part_name
+from tntd.node.parts import Parts
+from tntd.node.preferences import Preferences
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
-from tntd.tasks import (
-    PASSING,
-    Answer,
-    Done,
-    Failed,
-    Inspect,
-    Inspected,
-    OpenPart,
-    Publish,
-    SyncPart,
-)
+from tntd.tasks import PASSING, Answer, Failed, Inspect, Inspected, PrepareStage
 from tntd.wire.frames import Body, Cancel, Decision, Frame, LaneAnswer, LaneOffer, Offer, Result
 
 OFFERS_MAX = 10_000  # live ones from one contact
+SIZE_MAX = 2**63 - 1
+KINDS = ("file", "folder")
 
 
 class Incoming:
     """The receiver's half of the queue."""
 
-    def __init__(self, core: Core, mail: Mail, transfers: Transfers, parts: Parts) -> None:
+    def __init__(
+        self,
+        core: Core,
+        mail: Mail,
+        transfers: Transfers,
+        parts: Parts,
+        preferences: Preferences,
+    ) -> None:
         self._core = core
         self._mail = mail
         self._transfers = transfers
         self._parts = parts
+        self._preferences = preferences
+        self._arriving = Arriving(core, mail, transfers, parts)
         self._rows = core.store.transfers
-        self._finishing: set[int] = set()  # whole and checked; being synced or put in place
         self._strikes: dict[int, int] = {}
         mail.arrived[Offer] = self._offer_arrived
         mail.doubted.append(self._decide_again)
 
     def reset(self) -> None:
         """Forget all that is not in the store."""
-        self._finishing.clear()
+        self._arriving.reset()
         self._parts.reset()
 
     def start(self) -> None:
@@ -61,11 +63,10 @@ class Incoming:
         for row in self._rows.live():
             if row.outgoing:
                 continue
-            if row.chosen is not None:
-                self._finishing.add(row.row)
-                self._publish(row)
-            elif row.state == "active":
-                self._transfers.move(row, "queued", bytes_done=0)
+            if self._arriving.resume(row):
+                continue
+            if row.state == "active":
+                self._transfers.move(row, "queued")
             elif row.state == "offered":
                 self._consider(row, anew=False)
         self._parts.sweep()
@@ -89,8 +90,11 @@ class Incoming:
             body.transfer,
             contact.row,
             outgoing=0,
+            kind=body.kind,
             name=body.name,
             size=body.size,
+            files=body.files,
+            counting=int(body.counting),
             mtime_ns=body.mtime_ns,
             executable=int(body.executable),
             state="offered",
@@ -104,7 +108,7 @@ class Incoming:
             return
         word: Body = Decision(transfer=row.id, accepted=True)
         if row.state == "done":
-            word = Result(transfer=row.id, digest=row.digest)
+            word = Result(transfer=row.id, digest=row.digest, reused=row.bytes_reused)
         elif row.state == "declined":
             word = Decision(transfer=row.id, accepted=False, reason="declined there")
         elif row.ended:
@@ -114,28 +118,41 @@ class Incoming:
     def _decide_again(self, contact: int) -> None:
         """A history was lost or restored: they may not know that we wait for their files."""
         for row in self._rows.live(contact):
-            if not row.outgoing and row.accepted and row.row not in self._finishing:
+            if not row.outgoing and row.accepted and not self._arriving.has(row.row):
                 self._mail.put(contact, Decision(transfer=row.id, accepted=True))
 
     def _objection(self, contact: ContactRow, offer: Offer) -> str:
         """Why this offer cannot even be shown to our user, or nothing."""
-        if offer.kind != "file" or offer.files != 1:
+        if offer.kind not in KINDS or (offer.kind == "file" and offer.files != 1):
             return "their TalknTransfer cannot take this kind of transfer"
         try:
             check_file_name(offer.name)
         except RemoteError as error:
             return error.detail
-        waiting = sum(1 for row in self._rows.live(contact.row) if not row.outgoing)
+        waiting = self._rows.count_offers(contact.row)
         return "too many of your files wait there already" if waiting >= OFFERS_MAX else ""
 
     def _consider(self, row: TransferRow, *, anew: bool) -> None:
         """Take it by ourselves where the settings say so and the disk has room, else ask."""
-        if row.size > self._core.settings.auto_accept_bytes_max:
+        settings = self._preferences.of(row.contact)
+        if settings.ask_always or row.size > settings.auto_accept_bytes_max:
             if anew:
                 self._core.publish("transfer.offered", row.row)
             return
-        request = Inspect(self._core.profile.downloads)
-        self._core.ask(request, lambda answer: self._measured(row.row, answer, anew=anew))
+        self._measure(row.row, self._preferences.downloads(row.contact), anew=anew)
+
+    def _measure(self, number: int, folder: bytes, *, anew: bool) -> None:
+        """Find out how much is free where `folder` is, or is to be made."""
+
+        def measured(answer: Answer) -> None:
+            missing = isinstance(answer, Failed) and answer.code == "ENOENT"
+            outer = posixpath.dirname(folder.rstrip(b"/"))
+            if missing and outer:
+                self._measure(number, outer, anew=anew)
+            else:
+                self._measured(number, answer, anew=anew)
+
+        self._core.ask(Inspect(folder), measured)
 
     def _measured(self, number: int, answer: Answer, *, anew: bool) -> None:
         row = self._rows.get(number)
@@ -147,10 +164,18 @@ class Incoming:
         elif anew:
             self._core.publish("transfer.offered", row.row)
 
-    def accept(self, row: TransferRow) -> TransferRow:
-        """Our user takes an offer.  Raises CommandError(WRONG_STATE)."""
+    def accept(self, row: TransferRow, folder: bytes | None = None) -> TransferRow:
+        """Our user takes an offer, to `folder` where that is given.  Raises
+        CommandError(WRONG_STATE)."""
         self._check_offered(row)
-        return self._take(row)
+        if folder is not None and row.folder not in (None, folder):
+            assert row.folder is not None
+            raise CommandError(
+                Code.WRONG_STATE,
+                f"a part of {show_path(row.name)[0]} is in {show_path(row.folder)[0]} already",
+                "take it without naming another place",
+            )
+        return self._take(row, by_user=1, folder=folder)
 
     def decline(self, row: TransferRow) -> TransferRow:
         """Our user refuses an offer.  Raises CommandError(WRONG_STATE)."""
@@ -158,30 +183,49 @@ class Incoming:
         self._mail.put(
             row.contact, Decision(transfer=row.id, accepted=False, reason="declined there")
         )
-        return self._transfers.move(row, "declined")
+        # It may have been under way before it turned out larger.
+        return self._end(row, "declined", None)
 
     def _check_offered(self, row: TransferRow) -> None:
         if row.outgoing or row.state != "offered":
+            taken = not row.outgoing and row.state in ("queued", "active", "done")
             raise CommandError(
                 Code.WRONG_STATE,
                 f"{show_path(row.name)[0]} is {row.state}, not an offer that waits here",
-                "see the queue with: transfers",
+                "offers wait to be taken with: set ask_always on"
+                if taken
+                else "see the queue with: transfers",
             )
 
-    def _take(self, row: TransferRow) -> TransferRow:
+    def _take(self, row: TransferRow, by_user: int = 0, folder: bytes | None = None) -> TransferRow:
         self._mail.put(row.contact, Decision(transfer=row.id, accepted=True))
-        folder = self._core.profile.downloads
-        return self._transfers.move(row, "queued", accepted=1, folder=folder)
+        folder = row.folder or folder or self._preferences.downloads(row.contact)
+        return self._transfers.move(row, "queued", accepted=1, by_user=by_user, folder=folder)
 
     # -- giving up --------------------------------------------------------------------
 
+    def is_arriving(self, row: int) -> bool:
+        """Whether all of it is here, and is being synced or put in place."""
+        return self._arriving.has(row)
+
+    def let_go(self, row: TransferRow) -> TransferRow:
+        """Stop what is under way for it."""
+        moving = self._transfers.moving.get(row.row)
+        fresh = None if moving is None else self._transfers.stop(moving)
+        return fresh or row
+
+    def begin_anew(self, row: TransferRow) -> dict[str, object]:
+        """What changes where it is sent again, from its first entry on."""
+        self.let_go(row)
+        return {"number": 0, "after": b"", "synced_number": 0, "synced_after": b"", "bytes_done": 0}
+
     def cancel(self, row: TransferRow) -> TransferRow:
         """Our user gives it up.  Raises CommandError(WRONG_STATE) when it is as good as done."""
-        if row.row in self._finishing:
+        if self._arriving.has(row.row):
             raise CommandError(
                 Code.WRONG_STATE,
                 f"{show_path(row.name)[0]} has arrived and is being put in place",
-                "delete the file when it is there",
+                "delete it when it is there",
             )
         return self.drop(row)
 
@@ -192,7 +236,7 @@ class Incoming:
 
     def cancelled_there(self, row: TransferRow, cancel: Cancel) -> None:
         """The sender has given it up, or could not go on."""
-        if row.row in self._finishing:
+        if self._arriving.has(row.row):
             return  # it is whole: the result tells them
         reason = cancel.reason or "cancelled on the other side"
         self._end(row, "failed" if cancel.failed else "cancelled", reason)
@@ -202,27 +246,22 @@ class Incoming:
         self._end(row, "failed", reason)
 
     def _end(self, row: TransferRow, state: str, error: str | None) -> TransferRow:
-        moving = self._transfers.moving.get(row.row)
-        if moving is not None:
-            self._transfers.drop(moving)
-        self._finishing.discard(row.row)
-        if row.part:
-            self._parts.discard(row)
-        return self._transfers.move(row, state, error=error)
+        self._arriving.forget(row.row)
+        return self._transfers.end(row, state, error, self._parts)
 
     # -- lanes ------------------------------------------------------------------------
 
     def went_down(self, contact: int) -> None:
         """The link is gone, and its lanes with it."""
         for moving in [m for m in self._transfers.moving.values() if m.contact == contact]:
-            if not moving.outgoing and moving.row not in self._finishing:
+            if not moving.outgoing and not self._arriving.has(moving.row):
                 self._transfers.fall_back(moving)
 
     def lane_offered(self, contact: ContactRow, frame: Frame) -> None:
-        """The sender is ready: open the part, then a lane."""
+        """The sender is ready: look at the stage, then open a lane."""
         assert isinstance(frame, LaneOffer)
         row = self._rows.by_id(contact.row, frame.transfer)
-        code = self._unready(row)
+        code = self._unready(row, frame)
         if code or row is None:
             route = self._core.routes.get(contact.row)
             if route is not None:  # there may be none: it came on a link that was replaced
@@ -234,52 +273,126 @@ class Incoming:
         stale = self._transfers.moving.get(row.row)
         if stale is not None:
             row = self._transfers.fall_back(stale) or row
-        self._rows.update(row.row, part=1)
+        folder = row.folder or self._preferences.downloads(row.contact)
+        told = {"size": frame.size, "files": frame.files} if row.tree and not row.again else {}
+        self._rows.update(row.row, part=1, folder=folder, **told)
         moving = self._transfers.open_moving(row)
         moving.ticket = frame.ticket
-        request = OpenPart(
-            moving.handle,
-            row.folder or self._core.profile.downloads,
-            part_name(row),
-            row.size,
-            self._core.settings.reserve_bytes,
-        )
-        self._core.ask(request, lambda answer: self._opened(moving, answer))
+        size, reserve = int(told.get("size", row.size)), self._core.settings.reserve_bytes
+        to_come = max(0, size - row.bytes_done) if row.tree else size
+        name = self._parts.name(row)
+        request = PrepareStage(folder, name, row.tree, to_come, reserve)
+        self._core.ask(request, lambda answer: self._prepared(moving, answer))
 
-    def _unready(self, row: TransferRow | None) -> str:
+    def _unready(self, row: TransferRow | None, frame: LaneOffer) -> str:
         """Why a lane cannot be opened for this transfer now, or nothing."""
         if row is None or row.outgoing:
             return "unknown"
         if row.state in ("cancelled", "declined", "failed"):
             return "ended"
-        if row.state == "done" or row.row in self._finishing:
+        placed = row.chosen is not None and not row.again  # or will be, as soon as we have begun
+        if row.state == "done" or placed or self._arriving.has(row.row):
             return "finishing"  # the result is on its way
-        if not row.accepted:
+        if not row.accepted or self._grew(row, frame.size):
             return "undecided"
+        if row.state == "paused":
+            return "busy"
         room = self._transfers.has_room(row.contact, outgoing=False)
         return "" if room or row.row in self._transfers.moving else "busy"
 
-    def _opened(self, moving: Moving, answer: Answer) -> None:
+    def _grew(self, row: TransferRow, size: int) -> bool:
+        """Whether it turned out larger than what is taken without a question; then it is asked."""
+        limit = self._preferences.of(row.contact).auto_accept_bytes_max
+        if row.by_user or not row.tree or size <= max(limit, row.size):
+            return False
+        row = self.let_go(row)
+        self._transfers.move(row, "offered", accepted=0, size=size)
+        self._core.publish("transfer.offered", row.row)
+        return True
+
+    def _prepared(self, moving: Moving, answer: Answer) -> None:
         row, route = self._rows.get(moving.row), self._core.routes.get(moving.contact)
         if row is None or self._transfers.moving.get(moving.row) is not moving:
-            self._core.emit(CloseHandle(moving.handle))
             return
         if isinstance(answer, Failed) and answer.code in PASSING:
-            self._try_again(moving, row, "busy", answer.text)
+            full = answer.code in ("ENOSPC", "EDQUOT")
+            self._try_again(moving, row, "not enough free space" if full else answer.text)
             return
         if not isinstance(answer, Inspected):
             text = answer.text if isinstance(answer, Failed) else "cannot be written"
-            if isinstance(answer, Failed) and answer.code == "ENOSPC":
-                text = "not enough free space"
             self._fail(row, f"the receiver's downloads folder: {text}")
             return
         contact = self._core.store.contacts.get(moving.contact)
         if route is None or not route.open or contact is None:
             self._transfers.fall_back(moving)
             return
-        moving.inode = answer.inode
-        self._transfers.open_lane(moving, route, contact)
-        self._core.send(route.link, LaneAnswer(ticket=moving.ticket, transfer=row.id, code=""))
+        job = self._job(row, answer)
+        moving.bytes_done = job.bytes_done
+        self._transfers.open_lane(moving, route, contact, job)
+        self._core.send(
+            route.link,
+            LaneAnswer(
+                ticket=moving.ticket,
+                transfer=row.id,
+                code="",
+                number=job.number,
+                after=job.after,
+                asks=job.asks,
+            ),
+        )
+
+    def _job(self, row: TransferRow, stage: Inspected) -> Inbound:
+        number, after, done = row.number, row.after, row.bytes_done
+        if stage.inode != row.part_inode or not stage.size:
+            number, after, done = 0, b"", 0  # another stage than the one that was written
+        elif row.boot != self._core.profile.boot:
+            number, after, done = row.synced_number, row.synced_after, row.synced_bytes
+        done = done if row.tree else 0
+        self._rows.update(
+            row.row, part_inode=stage.inode, number=number, after=after, bytes_done=done
+        )
+        old = None if stage.size else self._rows.older_copy(row)
+        usable = old is not None and old.folder is not None and old.chosen is not None
+        return Inbound(
+            folder=row.folder or self._core.profile.downloads,
+            stage=self._parts.name(row),
+            tree=row.tree,
+            size_max=self._size_max(row),
+            number=number,
+            after=after,
+            bytes_done=done,
+            asks=bool(stage.size) or usable,
+            base=_place(old) if old is not None and usable else b"",
+            base_ctime_ns=old.final_ctime_ns if old is not None and usable else 0,
+        )
+
+    def _size_max(self, row: TransferRow) -> int:
+        if not row.tree:
+            return row.size
+        if row.by_user:
+            return SIZE_MAX
+        return max(row.size, self._preferences.of(row.contact).auto_accept_bytes_max)
+
+    def lane_entries(self, moving: Moving, event: LaneEntries) -> None:
+        """Files of a folder are written and checked."""
+        row = self._rows.get(moving.row)
+        if row is None or row.ended:
+            return
+        changes: dict[str, object] = {
+            "number": event.number,
+            "after": event.after,
+            "bytes_done": event.bytes_done,
+            "boot": self._core.profile.boot,
+        }
+        if event.synced:
+            changes |= {
+                "synced_number": event.number,
+                "synced_after": event.after,
+                "synced_bytes": event.bytes_done,
+            }
+        self._core.store.trees.put(row.row, event.entries if row.tree else ())
+        self._rows.update(row.row, **changes)
+        self._transfers.note_done(moving, max(moving.bytes_done, event.bytes_done))
 
     def lane_failed(self, moving: Moving, event: LaneFailed) -> None:
         """A lane ended early: the sender offers another, unless it is our disk."""
@@ -292,95 +405,33 @@ class Incoming:
         if event.code == "storage" or self._strikes.get(row.row, 0) >= STRIKES_MAX:
             self._fail(row, event.text)
             return
+        self._rows.update(row.row, error=f"{event.text}; it will be tried again")
         # The sender may have written its last byte, and then it knows nothing of this.
-        self._answer(moving, row, "broken")
+        self._answer(moving, row, "broken", event.text)
 
-    def _answer(self, moving: Moving, row: TransferRow, code: str) -> None:
+    def lane_finished(self, moving: Moving, event: LaneFinished) -> None:
+        """All of it is written and checked: to the disk with it, and to its place."""
+        self._strikes.pop(moving.row, None)
+        row = self._rows.get(moving.row)
+        if row is not None and not row.tree and event.size != row.size:
+            self._fail(row, f"{event.size} bytes came, and {row.size} were offered")
+            return
+        self._arriving.begin(moving, event)
+
+    def _answer(self, moving: Moving, row: TransferRow, code: str, text: str = "") -> None:
         route = self._core.routes.get(row.contact)
         if route is not None and route.open:
-            answer = LaneAnswer(ticket=moving.ticket, transfer=row.id, code=code)
+            answer = LaneAnswer(ticket=moving.ticket, transfer=row.id, code=code, text=text)
             self._core.send(route.link, answer)
 
-    def _try_again(self, moving: Moving, row: TransferRow, code: str, text: str) -> None:
+    def _try_again(self, moving: Moving, row: TransferRow, text: str) -> None:
         """Not now, for a reason that will pass: the sender offers another lane."""
         self._core.log("warning", f"{show_path(row.name)[0]} has to wait: {text}")
         self._transfers.fall_back(moving)
-        self._answer(moving, row, code)
+        self._rows.update(row.row, error=f"{text}; it will be tried again")
+        self._answer(moving, row, "busy", f"the receiver's downloads folder: {text}")
 
-    # -- from the last byte to its place -------------------------------------------------
 
-    def lane_finished(self, moving: Moving, event: LaneFinished) -> None:
-        """All bytes are written and their hash is the sender's: to the disk with them."""
-        self._rows.update(moving.row, bytes_done=event.size, digest=event.digest)
-        self._finishing.add(moving.row)
-        self._core.ask(SyncPart(moving.handle), lambda answer: self._synced(moving, answer))
-
-    def _synced(self, moving: Moving, answer: Answer) -> None:
-        row = self._rows.get(moving.row)
-        passing = isinstance(answer, Failed) and answer.code in PASSING
-        if row is not None and not row.ended and isinstance(answer, Failed) and passing:
-            self._finishing.discard(row.row)
-            self._try_again(moving, row, "broken", answer.text)
-            return
-        self._transfers.drop(moving)
-        if row is None or row.ended:
-            return
-        if not isinstance(answer, Done):
-            text = answer.text if isinstance(answer, Failed) else "sync failed"
-            self._fail(row, f"the receiver's disk: {text}")
-            return
-        self._choose(row, 0, part_inode=moving.inode)
-
-    def _choose(self, row: TransferRow, number: int, **changes: object) -> None:
-        """Commit to a name, then ask for the rename: a crash between the two is finished later."""
-        chosen = final_name(self._core.settings.prefix, row.name, number)
-        self._publish(self._transfers.move(row, "active", chosen=chosen, **changes), number)
-
-    def _look_for_name(self, row: TransferRow, number: int) -> None:
-        """Look at one name after another and commit to the first free one: a look is a hundred
-        times cheaper than a commit and a rename that fails."""
-        if number > limits.NAME_TRIES_MAX:
-            self._fail(row, "no free name was found in the receiver's folder")
-            return
-        assert row.folder is not None
-        name = final_name(self._core.settings.prefix, row.name, number)
-        request = Inspect(row.folder.rstrip(b"/") + b"/" + name)
-        self._core.ask(request, lambda answer: self._looked(row.row, number, answer))
-
-    def _looked(self, transfer: int, number: int, answer: Answer) -> None:
-        row = self._rows.get(transfer)
-        if row is None or row.ended:
-            return
-        if isinstance(answer, Inspected):
-            self._look_for_name(row, number + 1)
-        else:
-            self._choose(row, number)
-
-    def _publish(self, row: TransferRow, number: int = -1) -> None:
-        assert row.folder is not None and row.chosen is not None
-        request = Publish(
-            folder=row.folder,
-            part=part_name(row),
-            name=row.chosen,
-            inode=row.part_inode,
-            mtime_ns=row.mtime_ns,
-            executable=bool(row.executable),
-        )
-        self._core.ask(request, lambda answer: self._published(row.row, number, answer))
-
-    def _published(self, transfer: int, number: int, answer: Answer) -> None:
-        row = self._rows.get(transfer)
-        if row is None or row.ended:
-            return
-        if isinstance(answer, Done):
-            self._finishing.discard(row.row)
-            self._strikes.pop(row.row, None)
-            self._transfers.move(row, "done", bytes_done=row.size, error=None, part=0)
-            self._mail.put(row.contact, Result(transfer=row.id, digest=row.digest))
-        elif isinstance(answer, Failed) and answer.code == "EEXIST":
-            self._look_for_name(row, number + 1)
-        elif isinstance(answer, Failed) and answer.code == "ENOENT":
-            self._fail(row, "the part file vanished from the receiver's folder")
-        else:
-            text = answer.text if isinstance(answer, Failed) else "rename failed"
-            self._fail(row, f"the receiver's downloads folder: {text}")
+def _place(row: TransferRow) -> bytes:
+    assert row.folder is not None and row.chosen is not None
+    return row.folder.rstrip(b"/") + b"/" + row.chosen

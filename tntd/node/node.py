@@ -22,6 +22,7 @@ from tntd.events import (
     DialFailed,
     Event,
     FrameArrived,
+    LaneEntries,
     LaneFailed,
     LaneFinished,
     LaneOpened,
@@ -38,20 +39,18 @@ from tntd.events import (
 )
 from tntd.node.chat import Chat
 from tntd.node.clients import Clients
-from tntd.node.commands import DaemonCommands, FileCommands, PeopleCommands, TalkCommands
+from tntd.node.commands import DaemonCommands, PeopleCommands, TalkCommands
 from tntd.node.contacts import Contacts
 from tntd.node.core import NO_ROOM, Core, Profile
 from tntd.node.dialling import Dialling
-from tntd.node.incoming import Incoming
+from tntd.node.file_commands import FileCommands, SettingCommands
 from tntd.node.journal import Journal
 from tntd.node.links import Links
 from tntd.node.mail import Mail
-from tntd.node.outgoing import Outgoing
-from tntd.node.parts import Parts
-from tntd.node.transfers import Transfers
+from tntd.node.preferences import Preferences
+from tntd.node.queue import Queue
 from tntd.store import Store
-from tntd.store.contacts import ContactRow
-from tntd.wire.frames import NUMBERS, Body, Cancel, Envelope, LaneAnswer, LaneOffer, decode
+from tntd.wire.frames import NUMBERS, Envelope, LaneAnswer, LaneOffer, decode
 
 ENVELOPE_TYPE = NUMBERS[Envelope]
 RESUME_DELAY_S = 1.0  # after starting over, so that a lasting cause does not spin
@@ -66,13 +65,11 @@ class Node:
         self._mail = Mail(core)
         self._contacts = Contacts(core)
         chat = Chat(core, self._mail)
-        self._transfers = Transfers(core)
-        self._outgoing = Outgoing(core, self._mail, self._transfers)
-        parts = Parts(core)
-        self._incoming = Incoming(core, self._mail, self._transfers, parts)
+        self._preferences = Preferences(core)
+        self._queue = Queue(core, self._mail, self._preferences)
         self._dialling = Dialling(core)
         self._links = Links(core, self._contacts, self._mail, self._dialling)
-        self._clients = Clients(core, self._journal, self._transfers)
+        self._clients = Clients(core, self._journal, self._queue.transfers)
         self._join(chat)
         self._turn_over = True
         self._handlers = self._table()
@@ -81,25 +78,33 @@ class Node:
             "redial": self._dialling.redial,
             "connect": self._dialling.expire,
             "sent": self._mail.mark_sent,
-            "offer": self._outgoing.offer_expired,
-            "again": self._outgoing.again,
+            "offer": self._queue.outgoing.offer_expired,
+            "again": self._queue.outgoing.again,
             "room": self._look_for_room,
-            "discard": parts.sweep,
+            "discard": self._queue.parts.sweep,
         }
 
     def _join(self, chat: Chat) -> None:
         """Fill the tables by which lower parts reach higher ones."""
         core, links = self._core, self._links
-        links.handlers[LaneOffer] = self._incoming.lane_offered
-        links.handlers[LaneAnswer] = self._outgoing.lane_answered
-        links.went_up = [self._outgoing.went_up]
-        links.went_down = [self._outgoing.went_down, self._incoming.went_down]
-        self._mail.arrived[Cancel] = self._cancel_arrived
+        queue = self._queue
+        links.handlers[LaneOffer] = queue.incoming.lane_offered
+        links.handlers[LaneAnswer] = queue.outgoing.lane_answered
+        links.went_up = [queue.outgoing.went_up]
+        links.went_down = [queue.outgoing.went_down, queue.incoming.went_down]
         self._mail.renewed.append(self._journal.renew)
         for commands in (
-            PeopleCommands(core, self._contacts, links, self._dialling, self._end_transfers),
+            PeopleCommands(
+                core,
+                self._contacts,
+                links,
+                self._dialling,
+                queue.end_all,
+                self._preferences.forget,
+            ),
             TalkCommands(core, self._contacts, chat),
-            FileCommands(core, self._contacts, self._transfers, self._outgoing, self._incoming),
+            FileCommands(core, self._contacts, queue, self._preferences),
+            SettingCommands(self._contacts, self._preferences, self._settings_changed),
             DaemonCommands(core, links, self._clients.count, self._stop),
         ):
             self._clients.handlers.update(commands.table())
@@ -121,7 +126,7 @@ class Node:
         self._core.now = now
         self._core.effects = []
         self._turn_over = True
-        self._outgoing.finish_turn()
+        self._queue.outgoing.finish_turn()
         self._mail.finish_turn()
         self._clients.finish_turn()
         return self._core.effects
@@ -149,9 +154,9 @@ class Node:
         core.keep_releases()
         self._links.close_all("storage")
         self._links.reset()
-        self._transfers.reset()
+        self._queue.transfers.reset()
         self._dialling.reset()
-        for part in (self._mail, self._outgoing, self._incoming, self._journal):
+        for part in (self._mail, self._queue, self._journal):
             part.reset()
         effects = core.effects
         core.reset()
@@ -173,10 +178,11 @@ class Node:
         return {
             FrameArrived: links.frame,
             LineArrived: lambda event: clients.line(event.client, event.line),
-            LaneProgressed: lambda event: self._transfers.progressed(event.lane, event.bytes_done),
-            LaneOpened: self._lane_changed,
-            LaneFinished: self._lane_changed,
-            LaneFailed: self._lane_changed,
+            LaneProgressed: self._queue.transfers.progressed,
+            LaneEntries: self._queue.lane_changed,
+            LaneOpened: self._queue.lane_changed,
+            LaneFinished: self._queue.lane_changed,
+            LaneFailed: self._queue.lane_changed,
             Answered: lambda event: self._core.answered(event.task, event.answer),
             TimeCame: self._time_came,
             LinkOpened: links.opened,
@@ -200,12 +206,17 @@ class Node:
         self._begin()
 
     def _begin(self) -> None:
+        self._preferences.reload()  # after a commit that failed: what is stored holds
         if not self._core.store.make_room():
             self._core.complain(*NO_ROOM)
             self._core.timers.set(("room", 0), self._core.now.boot + limits.ROOM_LOOK_S)
-        self._outgoing.start()
-        self._incoming.start()
+        self._preferences.tell_rates()
+        self._queue.start()
         self._links.start()
+
+    def _settings_changed(self) -> None:
+        self._preferences.tell_rates()
+        self._queue.run_all()
 
     def _look_for_room(self, _number: int) -> None:
         if self._core.store.make_room():
@@ -224,34 +235,6 @@ class Node:
                 self._begin()
             else:
                 self._timers[kind](number)
-
-    def _lane_changed(self, event: LaneOpened | LaneFinished | LaneFailed) -> None:
-        moving = self._transfers.by_lane(event.lane)
-        if moving is None:
-            return
-        part = self._outgoing if moving.outgoing else self._incoming
-        match event:
-            case LaneOpened():
-                self._transfers.lane_opened(moving)
-            case LaneFinished():
-                part.lane_finished(moving, event)
-            case LaneFailed():
-                part.lane_failed(moving, event)
-
-    def _cancel_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
-        assert isinstance(body, Cancel)
-        row = self._core.store.transfers.by_id(contact.row, body.transfer)
-        if row is not None and not row.ended:
-            part = self._outgoing if row.outgoing else self._incoming
-            part.cancelled_there(row, body)
-
-    def _end_transfers(self, contact: int) -> None:
-        """The contact is blocked or removed: nothing moves to or from them any more."""
-        for row in self._core.store.transfers.live(contact):
-            if row.outgoing:
-                self._outgoing.cancel(row)
-            else:
-                self._incoming.drop(row)
 
     def _note_envelope(self, event: FrameArrived) -> None:
         if event.type == ENVELOPE_TYPE:

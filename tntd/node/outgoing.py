@@ -1,54 +1,44 @@
-"""Files that go out: queued, offered, sent over a lane, and told as done when they are.
+"""What goes out: offered, sent over a lane, and told as done when it is.
 
     queued -> (offer acknowledged) offered -> (accepted) queued -> (lane) active -> (result) done
 
-What holds always: `done` is said only after the receiver's own word that the file is whole,
-checked, synced and in its place; a source that changed since it was queued is never sent.
+What holds always: `done` is said only after the receiver's own word that all of it is whole,
+checked, synced and in its place; a file that changed since it was queued is never sent.  Where
+a lane goes on from is the receiver's to say, because only what it has counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
-from tntd.effects import CloseHandle
-from tntd.errors import Code, CommandError
-from tntd.events import LaneFailed, LaneFinished
+from tntd import limits
+from tntd.effects import Outbound, StartLane
+from tntd.events import LaneEntries, LaneFailed, LaneFinished
 from tntd.machines.naming import show_path
 from tntd.machines.pulse import backoff
-from tntd.node.chat import require_accepted
 from tntd.node.core import Core
 from tntd.node.mail import Mail
+from tntd.node.sending import offer
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
-from tntd.tasks import PASSING, Answer, Failed, Inspect, Inspected, OpenSource
+from tntd.tasks import PASSING, Answer, Entry, Failed, Inspect, Inspected
 from tntd.wire.frames import (
     KIND_NUMBERS,
     Body,
     Cancel,
     Decision,
+    Fates,
     Frame,
     LaneAnswer,
     LaneOffer,
     Offer,
     Result,
+    Steer,
 )
 
 LANE_ANSWER_TIMEOUT_S = 20.0  # the receiver opens one file; a spinning disk may sleep first
 STRIKES_MAX = 3  # tries that ended in broken bytes, before the transfer fails
-SendReply = Callable[[list[TransferRow] | CommandError], None]
-
-
-@dataclass(slots=True)
-class Sending:
-    """A `send` whose paths are being looked at."""
-
-    contact: int
-    paths: list[bytes]
-    ref: str | None
-    reply: SendReply
-    found: list[Inspected] = field(default_factory=list)
+FATES_TAKEN_MAX = 100_000  # files that did not arrive, told by the receiver of one transfer
+AGAIN_PATHS_BYTES_MAX = 256 * limits.KIB  # what one request to the child holds with ease
 
 
 class Outgoing:
@@ -64,8 +54,10 @@ class Outgoing:
         self._tries: dict[int, int] = {}
         self._backing_off: set[int] = set()
         self._strikes: dict[int, int] = {}
+        self._eager: set[int] = set()  # contacts to whom something may be ready to go
         mail.arrived[Decision] = self._decision_arrived
         mail.arrived[Result] = self._result_arrived
+        mail.arrived[Fates] = self._fates_arrived
         mail.delivered[KIND_NUMBERS[Offer]] = self._offers_delivered
         mail.doubted.append(self._offer_again)
 
@@ -74,73 +66,15 @@ class Outgoing:
         self._awaiting.clear()
         self._tries.clear()
         self._backing_off.clear()
+        self._eager.clear()
 
     def start(self) -> None:
         """What was on its way when the daemon ended waits again."""
         for row in self._rows.live():
             if row.outgoing and row.state == "active":
-                self._transfers.move(row, "queued", bytes_done=0)
+                self._transfers.move(row, "queued")
 
-    # -- the user's send --------------------------------------------------------------
-
-    def send(
-        self, contact: ContactRow, paths: list[bytes], ref: str | None, reply: SendReply
-    ) -> None:
-        """Queue files, all or none of them.  Replies with CommandError(PATH) for a bad path."""
-        require_accepted(contact)
-        self._look(Sending(contact.row, paths, ref, reply))
-
-    def _look(self, sending: Sending) -> None:
-        path = sending.paths[len(sending.found)]
-        self._core.ask(Inspect(path), lambda answer: self._looked(sending, path, answer))
-
-    def _looked(self, sending: Sending, path: bytes, answer: Answer) -> None:
-        if not isinstance(answer, Inspected) or answer.kind != "file":
-            sending.reply(_path_error(path, answer))
-            return
-        sending.found.append(answer)
-        if len(sending.found) < len(sending.paths):
-            self._look(sending)
-            return
-        contact = self._core.store.contacts.get(sending.contact)
-        if contact is None:
-            sending.reply(CommandError(Code.NO_SUCH_CONTACT, "the contact was removed", ""))
-            return
-        sending.reply(self._queue(contact, sending))
-
-    def _queue(self, contact: ContactRow, sending: Sending) -> list[TransferRow]:
-        store = self._core.store
-        known = None if sending.ref is None else store.get_client_ref("transfers", sending.ref)
-        if known is not None:
-            return [row for each in known if (row := self._rows.get(each)) is not None]
-        rows = [
-            self._add(contact, path, found)
-            for path, found in zip(sending.paths, sending.found, strict=True)
-        ]
-        if sending.ref is not None:
-            numbers = [row.row for row in rows]
-            store.set_client_ref("transfers", sending.ref, numbers, self._core.now.wall_ms)
-        return rows
-
-    def _add(self, contact: ContactRow, path: bytes, found: Inspected) -> TransferRow:
-        id, name = self._core.random(16), path.rstrip(b"/").rpartition(b"/")[2]
-        row = self._rows.add(
-            id,
-            contact.row,
-            outgoing=1,
-            name=name,
-            source=path,
-            size=found.size,
-            inode=found.inode,
-            mtime_ns=found.mtime_ns,
-            executable=int(found.executable),
-            state="queued",
-            created_at=self._core.now.wall_ms,
-        )
-        # The envelope has the transfer's id, so that its acknowledgement finds the transfer.
-        self._mail.put(contact.row, _offer(row), id)
-        self._core.publish("transfer.state", row.row, state="queued")
-        return row
+    # -- what users do --------------------------------------------------------------
 
     def cancel(self, row: TransferRow, reason: str = "", *, failed: bool = False) -> TransferRow:
         """Give a transfer up, and tell the receiver."""
@@ -153,6 +87,17 @@ class Outgoing:
         self._forget(row.row)
         reason = cancel.reason or "cancelled on the other side"
         self._transfers.move(row, "cancelled", error=reason)
+
+    def is_arriving(self, row: int) -> bool:
+        """Whether all of it is sent, and the receiver's word is awaited."""
+        return row in self._awaiting
+
+    def let_go(self, row: TransferRow) -> TransferRow:
+        """Stop what is under way for it."""
+        moving = self._transfers.moving.get(row.row)
+        fresh = None if moving is None else self._transfers.stop(moving)
+        self._forget(row.row)
+        return fresh or row
 
     # -- envelopes from the receiver -----------------------------------------------------
 
@@ -167,7 +112,7 @@ class Outgoing:
         said to it.  What they have accepted they are asked again when its lane is offered."""
         for row in self._rows.live(contact):
             if row.outgoing and not row.accepted:
-                self._mail.put(contact, _offer(row))
+                self._mail.put(contact, offer(row))
 
     def _decision_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Decision)
@@ -183,20 +128,61 @@ class Outgoing:
             self._forget(row.row)  # they may have accepted it before
             self._transfers.move(row, "declined", error=body.reason or "declined")
             return
-        if not row.accepted:
-            self._transfers.move(row, "queued", accepted=1)
-            self.run(contact.row)
+        if row.accepted:
+            return
+        if row.state == "paused":
+            self._rows.update(row.row, accepted=1)
+            self._mail.put(contact.row, Steer(transfer=row.id, act="pause"))
+            return
+        self._transfers.move(row, "queued", accepted=1)
+        self.run(contact.row)
+
+    def _fates_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
+        assert isinstance(body, Fates)
+        row = self._rows.by_id(contact.row, body.transfer)
+        if row is None or not row.outgoing or not row.tree or row.state == "done":
+            return
+        told = [each for each in body.files if each.state in ("skipped", "failed")]
+        trees = self._core.store.trees
+        sizes = trees.sizes(row.row, [each.path for each in told])
+        if sum(trees.count_bad(row.row)) > FATES_TAKEN_MAX:
+            return
+        # Files that we do not know may have gone out right before a crash.
+        trees.put(
+            row.row,
+            [Entry(each.path, sizes.get(each.path, 0), each.state, each.reason) for each in told],
+        )
 
     def _result_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Result)
         row = self._rows.by_id(contact.row, body.transfer)
         if row is None or not row.outgoing or row.state in ("done", "declined"):
             return
+        moving = self._transfers.moving.get(row.row)
+        if moving is not None:
+            self._rows.update(row.row, **self._transfers.sent(moving, row))
         self._forget(row.row)
         if not body.error:
-            self._transfers.move(row, "done", bytes_done=row.size, error=None, digest=body.digest)
+            self._arrived(self._rows.get(row.row) or row, body)
         elif not row.ended:
             self._transfers.move(row, "failed", error=body.error)
+
+    def _arrived(self, row: TransferRow, result: Result) -> None:
+        changes: dict[str, object] = {"bytes_done": row.size, "error": None}
+        if row.tree:
+            self._core.store.trees.arrived(row.row)
+            changes = self._transfers.settle(row)
+        done = int(str(changes["bytes_done"]))
+        reused = min(result.reused, done)
+        changes |= {
+            "digest": result.digest,
+            "bytes_reused": reused,
+            "bytes_resent": max(0, row.bytes_sent - (done - reused)),
+            "again": 0,
+        }
+        state = "failed" if changes.get("failed") else "done"
+        if state == "done" or not row.ended:
+            self._transfers.move(row, state, **changes)
 
     def _forget(self, row: int) -> None:
         """It ends: whatever is under way for it is let go of."""
@@ -213,9 +199,11 @@ class Outgoing:
 
     def went_up(self, contact: int) -> None:
         """The contact is online: whatever waited for another try need not wait longer."""
-        for row in self._rows.live(contact):
-            self._backing_off.discard(row.row)
-            self._tries.pop(row.row, None)
+        for number in sorted(self._backing_off):
+            row = self._rows.get(number)
+            if row is None or row.contact == contact:
+                self._backing_off.discard(number)
+                self._tries.pop(number, None)
         self.run(contact)
 
     def went_down(self, contact: int) -> None:
@@ -223,69 +211,98 @@ class Outgoing:
         for moving in [m for m in self._transfers.moving.values() if m.contact == contact]:
             if moving.outgoing:
                 self._transfers.fall_back(moving)
-        for row in self._rows.live(contact):
-            if row.row in self._awaiting:
+        for number in sorted(self._awaiting):
+            row = self._rows.get(number)
+            if row is not None and row.contact == contact:
                 self._sent_in_vain(row)
+
+    def run(self, contact: int) -> None:
+        """Something may be ready to go to this contact: seen to at the end of the turn."""
+        self._eager.add(contact)
+        self._transfers.freed = True
 
     def finish_turn(self) -> None:
         """Where a place became free, the next in the queue takes it."""
-        if self._transfers.freed:
-            self._transfers.freed = False
-            for contact in list(self._core.routes):
-                self.run(contact)
+        if not self._transfers.freed:
+            return
+        self._transfers.freed = False
+        for contact in sorted(self._eager):
+            if self._fill(contact):
+                self._eager.discard(contact)
 
-    def run(self, contact: int) -> None:
-        """Begin with as many waiting files as there is room for, oldest first."""
+    def _fill(self, contact: int) -> bool:
+        """Begin with as many as there is room for; False where others have to wait for room.
+
+        The queue may hold many thousands: only as much of it is read as can be begun.
+        """
         route = self._core.routes.get(contact)
         if route is None or not route.open:
-            return
-        for row in self._rows.live(contact):
+            return True  # when it comes up, this is asked again
+        busy = len(self._transfers.moving) + len(self._awaiting) + len(self._backing_off)
+        for row in self._rows.ready(contact, busy + self._core.settings.transfers_max):
+            if not self._is_ready(row):
+                continue
             if not self._transfers.has_room(contact, outgoing=True):
-                return
-            if self._is_ready(row):
-                self._begin(row)
+                return False
+            self._begin(row)
+        return True
 
     def _is_ready(self, row: TransferRow) -> bool:
-        waits = row.outgoing and row.accepted and row.state == "queued"
         taken = row.row in self._transfers.moving or row.row in self._awaiting
-        return bool(waits) and not taken and row.row not in self._backing_off
+        return not taken and row.row not in self._backing_off
 
     def _begin(self, row: TransferRow) -> None:
         assert row.source is not None
         moving = self._transfers.open_moving(row)
-        request = OpenSource(moving.handle, row.source)
-        self._core.ask(request, lambda answer: self._opened(moving, answer))
+        self._core.ask(Inspect(row.source), lambda answer: self._looked(moving, answer))
 
-    def _opened(self, moving: Moving, answer: Answer) -> None:
+    def _looked(self, moving: Moving, answer: Answer) -> None:
         row, route = self._rows.get(moving.row), self._core.routes.get(moving.contact)
         if row is None or self._transfers.moving.get(moving.row) is not moving or route is None:
-            self._core.emit(CloseHandle(moving.handle))  # given up while it was being opened
-            return
+            return  # given up meanwhile
         if isinstance(answer, Failed) and answer.code in PASSING:
-            self._core.log("warning", f"{show_path(row.name)[0]} has to wait: {answer.text}")
-            self._transfers.fall_back(moving)
-            self._again(row.row)
+            self._wait(moving, answer.text)
             return
         if not isinstance(answer, Inspected):
             text = answer.text if isinstance(answer, Failed) else "cannot be read"
             self.cancel(row, f"the source: {text}", failed=True)
             return
-        now = (answer.size, answer.mtime_ns, answer.inode)
-        if now != (row.size, row.mtime_ns, row.inode):
+        now = (answer.kind, answer.size, answer.mtime_ns, answer.inode)
+        then = ("folder",) if row.tree else ("file", row.size, row.mtime_ns, row.inode)
+        if now[: len(then)] != then:
             self.cancel(row, "the source changed after it was queued; send it again", failed=True)
             return
-        moving.inode, moving.mtime_ns, moving.ctime_ns = (
-            answer.inode,
-            answer.mtime_ns,
-            answer.ctime_ns,
-        )
         moving.ticket = self._core.random(16)
-        self._core.send(route.link, LaneOffer(ticket=moving.ticket, transfer=row.id))
+        lane_offer = LaneOffer(
+            ticket=moving.ticket, transfer=row.id, size=row.size, files=row.files
+        )
+        self._core.send(route.link, lane_offer)
         self._core.timers.set(("offer", row.row), self._core.now.boot + LANE_ANSWER_TIMEOUT_S)
         contact = self._core.store.contacts.get(moving.contact)
         if not route.dialled and contact is not None:
             # The receiver dials as soon as it has answered, so the ticket must be known here.
-            self._transfers.open_lane(moving, route, contact)
+            self._transfers.open_lane(moving, route, contact, self._job(row))
+
+    def _job(self, row: TransferRow) -> Outbound:
+        assert row.source is not None
+        if not row.tree:
+            return Outbound(row.source, then=(row.size, row.mtime_ns, row.inode))
+        if not row.again:
+            return Outbound(row.source)
+        paths, room = [], AGAIN_PATHS_BYTES_MAX
+        for path in self._core.store.trees.again(row.row, room // 16):
+            room -= len(path) + 16
+            if room > 0:
+                paths.append(path)
+        return Outbound(row.source, tuple(paths))
+
+    def _wait(self, moving: Moving, text: str) -> None:
+        """Not now, for a reason that will pass."""
+        row = self._transfers.fall_back(moving)
+        if row is not None and not row.ended:
+            self._core.log("warning", f"{show_path(row.name)[0]} has to wait: {text}")
+            self._rows.update(row.row, error=text)
+            self._again(row.row)
 
     def lane_answered(self, contact: ContactRow, frame: Frame) -> None:
         """The receiver is ready for a lane, or says why not."""
@@ -295,6 +312,7 @@ class Outgoing:
         route = self._core.routes.get(contact.row)
         if row is not None and frame.code and self._awaiting.get(row.row) == frame.ticket:
             self._sent_in_vain(row)
+            self._rows.update(row.row, error=frame.text or None)
             self._again(row.row)
             return
         if row is None or moving is None or moving.ticket != frame.ticket or route is None:
@@ -302,18 +320,29 @@ class Outgoing:
         self._core.timers.cancel(("offer", row.row))
         if not frame.code:
             if route.dialled:
-                self._transfers.open_lane(moving, route, contact)
+                self._transfers.open_lane(moving, route, contact, self._job(row))
+            self._core.emit(StartLane(moving.lane, frame.number, frame.after, frame.asks))
             return
-        self._transfers.fall_back(moving)
+        self._not_ready(contact, moving, frame)
+
+    def _not_ready(self, contact: ContactRow, moving: Moving, frame: LaneAnswer) -> None:
+        row = self._transfers.fall_back(moving)
+        if row is None or row.ended:
+            return
         if frame.code == "finishing":
             self._awaiting[row.row] = frame.ticket
         elif frame.code == "unknown":
             # Their history was lost or restored from a backup: ask anew.
             self._rows.update(row.row, accepted=0)
-            self._mail.put(contact.row, _offer(row))
+            self._mail.put(contact.row, offer(row))
+        elif frame.code == "undecided" and row.state == "queued":
+            # Larger than they take without a question, as it turned out.
+            self._transfers.move(row, "offered", accepted=0)
         elif frame.code == "ended":
             self.cancel(row, "it was ended on the other side", failed=True)
         else:
+            if frame.text:
+                self._rows.update(row.row, error=f"{frame.text}; it will be tried again")
             self._again(row.row)
 
     def offer_expired(self, number: int) -> None:
@@ -323,17 +352,27 @@ class Outgoing:
             self._transfers.fall_back(moving)
             self._again(number)
 
+    def lane_entries(self, moving: Moving, event: LaneEntries) -> None:
+        """Files of a folder went out, or were left out."""
+        row = self._rows.get(moving.row)
+        if row is not None and row.tree:
+            self._core.store.trees.put(row.row, event.entries)
+
     def lane_finished(self, moving: Moving, event: LaneFinished) -> None:
         """All is sent; now the receiver's word is awaited."""
-        self._rows.update(moving.row, bytes_done=event.size, digest=event.digest)
-        self._transfers.drop(moving)
+        row = self._rows.get(moving.row)
+        if row is None:
+            return
+        moving.bytes_sent = event.bytes_sent
+        digest = event.digest or None
+        self._rows.update(row.row, **self._transfers.sent(moving, row), digest=digest)
+        self._transfers.drop(moving, finished=True)
         self._awaiting[moving.row] = moving.ticket
 
     def _sent_in_vain(self, row: TransferRow) -> None:
-        """The end of it did not arrive: all of it is to be sent again."""
+        """The end of it did not arrive: another lane goes on from what did."""
         del self._awaiting[row.row]
-        resent = row.bytes_resent + row.bytes_done
-        self._transfers.move(row, "queued", bytes_resent=resent, bytes_done=0)
+        self._transfers.move(row, "queued")
 
     def lane_failed(self, moving: Moving, event: LaneFailed) -> None:
         """A lane ended early."""
@@ -346,6 +385,7 @@ class Outgoing:
             self.cancel(row, event.text, failed=True)
             return
         self._core.log("info", f"lane of {show_path(row.name)[0]}: {event.code}: {event.text}")
+        self._rows.update(row.row, error=f"{event.text}; it will be tried again")
         self._again(row.row)
 
     def _again(self, number: int) -> None:
@@ -362,27 +402,3 @@ class Outgoing:
         row = self._rows.get(number)
         if row is not None:
             self.run(row.contact)
-
-
-def _offer(row: TransferRow) -> Offer:
-    return Offer(
-        transfer=row.id,
-        kind="file",
-        name=row.name,
-        size=row.size,
-        files=1,
-        mtime_ns=row.mtime_ns,
-        executable=bool(row.executable),
-    )
-
-
-def _path_error(path: bytes, answer: Answer) -> CommandError:
-    shown = show_path(path)[0]
-    if isinstance(answer, Inspected):
-        if answer.kind == "folder":
-            what, hint = "is a folder", "only single files can be sent: pack it first (tar, zip)"
-        else:
-            what, hint = "is no regular file", "devices, pipes and sockets cannot be sent"
-        return CommandError(Code.PATH, f"{shown} {what}", hint)
-    text = answer.text if isinstance(answer, Failed) else "cannot be looked at"
-    return CommandError(Code.PATH, f"{shown}: {text}", "check the path and its permissions")

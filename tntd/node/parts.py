@@ -4,20 +4,21 @@ What holds always: a row says `part` from before its part may exist until the ch
 the part is gone for good; so what a crash, a rolled-back turn or a disk that fails has
 interrupted is done at the next start or after a while.  The waits grow, because a folder that
 refuses now may refuse for days.
+
+Of what goes out, the part is a file that a client has spooled only to send it (see tnt send -):
+it is removed when the last transfer that it is the source of has ended.
 """
 
 from __future__ import annotations
 
 from tntd import limits
+from tntd.machines.identity import key_to_id
 from tntd.node import present
 from tntd.node.core import Core
 from tntd.store.transfers import TransferRow
-from tntd.tasks import Answer, DiscardPart, Done
+from tntd.tasks import Answer, AnyTask, CleanSpool, Counted, DiscardPart, Done, Failed, Unspool
 
-
-def part_name(row: TransferRow) -> bytes:
-    """One name for each transfer, whoever it comes from."""
-    return f"{row.contact}-{present.item_id(row.id)}.part".encode()
+SPOOL_AGE_S = 24 * 3600  # of what a client that was killed has left
 
 
 class Parts:
@@ -28,6 +29,15 @@ class Parts:
         self._rows = core.store.transfers
         self._asked: set[int] = set()  # rows whose removal is under way
         self._wait_s = limits.DISCARD_WAIT_FIRST_S
+
+    @property
+    def prefix(self) -> bytes:
+        """What the names of all our stages begin with: profiles may share a downloads folder."""
+        return key_to_id(self._core.profile.identity.public)[:11].encode() + b"-"
+
+    def name(self, row: TransferRow) -> bytes:
+        """The name of a transfer's stage, whoever it comes from."""
+        return self.prefix + f"{row.contact}-{present.item_id(row.id)}.part".encode()
 
     def reset(self) -> None:
         """Forget all that is not in the store."""
@@ -42,16 +52,52 @@ class Parts:
 
     def discard(self, row: TransferRow) -> None:
         """Remove the part of a transfer that has ended or is about to."""
+        spooled = self.spooled(row.source) if row.outgoing and row.source is not None else b""
+        if spooled and self._rows.needs_spooled(row.source or b""):
+            self._rows.update(row.row, part=0)
+            return
         self._asked.add(row.row)
-        folder = row.folder or self._core.profile.downloads
-        request = DiscardPart(folder, part_name(row))
-        self._core.ask(request, lambda answer: self._discarded(row.row, answer))
+        request: AnyTask = Unspool(self._core.profile.spool, spooled)
+        if not spooled:
+            request = DiscardPart(row.folder or self._core.profile.downloads, self.name(row))
+        self._core.ask(request, lambda answer: self._discarded(row, answer))
 
-    def _discarded(self, row: int, answer: Answer) -> None:
-        self._asked.discard(row)
+    def _discarded(self, row: TransferRow, answer: Answer) -> None:
+        self._asked.discard(row.row)
+        fresh = self._rows.get(row.row)  # None: the contact was removed, its part is not yet
+        if fresh is not None and not fresh.ended:
+            return  # it is sent again, and its part made anew
         if isinstance(answer, Done):
-            self._rows.update(row, part=0)
+            self._rows.update(row.row, part=0)
             self._wait_s = limits.DISCARD_WAIT_FIRST_S
+        elif isinstance(answer, Failed) and answer.code == "EAGAIN":
+            self.discard(row)  # there is more of it
         elif not self._core.timers.has(("discard", 0)):
             self._core.timers.set(("discard", 0), self._core.now.boot + self._wait_s)
             self._wait_s = min(2 * self._wait_s, limits.DISCARD_WAIT_MAX_S)
+
+    # -- what was spooled ------------------------------------------------------------------
+
+    def spooled(self, path: bytes) -> bytes:
+        """The folder of the spool that holds `path` and nothing else; b"" where it is elsewhere."""
+        spool = self._core.profile.spool
+        if not spool or not path.startswith(spool + b"/"):
+            return b""
+        folder, _, name = path[len(spool) + 1 :].partition(b"/")
+        plain = b"/" not in name and b".." not in (folder, name) and b"." not in (folder, name)
+        return folder if name and plain else b""
+
+    def clean_spool(self) -> None:
+        """Remove what clients have left there that were killed."""
+        if not self._core.profile.spool:
+            return
+        inside = self._core.profile.spool + b"/"
+        used = [(row.source if row.outgoing else row.folder) or b"" for row in self._rows.live()]
+        keep = {path[len(inside) :].partition(b"/")[0] for path in used if path.startswith(inside)}
+
+        def cleaned(answer: Answer) -> None:
+            if isinstance(answer, Counted) and not answer.end:
+                self.clean_spool()
+
+        request = CleanSpool(self._core.profile.spool, sorted(keep), SPOOL_AGE_S)
+        self._core.ask(request, cleaned)

@@ -84,28 +84,30 @@ def transfer(
     done = row.bytes_done if bytes_done is None else bytes_done
     path = row.source if row.outgoing else _final_path(row)
     shown, exact = (None, None) if path is None else show_path(path)
-    left = row.size - done
+    left = max(0, row.size - done)
     return schema.Transfer(
         id=item_id(row.id),
         direction="out" if row.outgoing else "in",
         contact=name,
         name=show_path(row.name)[0],
-        files=1,
+        files=row.files,
         bytes_total=row.size,
         bytes_done=done,
         bytes_resent=row.bytes_resent,
-        skipped=0,
-        failed=1 if row.state == "failed" else 0,
+        skipped=row.skipped,
+        failed=row.failed if row.tree else int(row.state == "failed"),
         rate=rate,
         eta_s=-(-left // rate) if rate else None,
         state=cast(schema.TransferState, row.state),
         error=row.error,
         path=shown,
         path_bytes=exact,
+        counting=bool(row.counting),
+        kind="folder" if row.tree else "file",
     )
 
 
 def _final_path(row: TransferRow) -> bytes | None:
-    if row.state != "done" or row.folder is None or row.chosen is None:
+    if not row.final_ctime_ns or row.folder is None or row.chosen is None:
         return None
     return row.folder.rstrip(b"/") + b"/" + row.chosen

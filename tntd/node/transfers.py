@@ -12,42 +12,47 @@ from dataclasses import dataclass
 
 from tntd import limits
 from tntd.control import schema
-from tntd.effects import CloseHandle, CloseLane, OpenLane
+from tntd.effects import CloseLane, Inbound, OpenLane, Outbound
 from tntd.errors import Code, CommandError
+from tntd.events import LaneProgressed
+from tntd.machines.naming import show_path
 from tntd.machines.transfer import Rate, may_follow
 from tntd.node import present
 from tntd.node.core import Core, Route
+from tntd.node.parts import Parts
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
+
+COUNTED_EXACTLY_MAX = 50_000  # files; more would hold up the turn, and were counted before
 
 
 @dataclass(slots=True)
 class Moving:
-    """A transfer that has a file open and a lane, or is about to have one."""
+    """A transfer that has a lane, or is about to have one."""
 
     row: int
     contact: int
     outgoing: bool
     lane: int
-    handle: int
     ticket: bytes
     rate: Rate
-    size: int
-    inode: int = 0
-    mtime_ns: int = 0
-    ctime_ns: int = 0
     bytes_done: int = 0
+    bytes_sent: int = 0  # on this lane, as far as it was told
+    bytes_counted: int = 0  # of these, what the store has
+    asked: bool = False  # the lane is to be opened
     started: bool = False  # the lane is open
 
 
 class Transfers:
     """The queue.  `moved` has the rows whose progress is to be told at the end of the turn."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, parts: Parts) -> None:
         self._core = core
+        self._parts = parts
         self._rows = core.store.transfers
         self.moving: dict[int, Moving] = {}
         self._by_lane: dict[int, Moving] = {}
+        self._closed: dict[int, Moving] = {}  # by lane; its last word may still come
         self.moved: set[int] = set()
         self.freed = False  # a place among those that move became free in this turn
 
@@ -56,6 +61,7 @@ class Transfers:
         for moving in list(self.moving.values()):
             self.drop(moving)
         self.moved.clear()
+        self._closed.clear()
 
     def find(self, text: str) -> TransferRow:
         """The transfer that an id or an unambiguous prefix of at least 4 characters means.
@@ -84,22 +90,20 @@ class Transfers:
 
     def open_moving(self, row: TransferRow) -> Moving:
         """A place among those that move, for a try that begins now."""
-        core = self._core
-        moving = Moving(
-            row.row,
-            row.contact,
-            bool(row.outgoing),
-            core.number(),
-            core.number(),
-            b"",
-            Rate(core.now.boot, 0),
-            row.size,
-        )
+        core, done = self._core, row.bytes_done
+        rate = Rate(core.now.boot, done)
+        moving = Moving(row.row, row.contact, bool(row.outgoing), core.number(), b"", rate, done)
         self.moving[row.row] = self._by_lane[moving.lane] = moving
         return moving
 
-    def open_lane(self, moving: Moving, route: Route, contact: ContactRow) -> None:
-        """Have a lane opened for what moves, with the ticket that was agreed on the link."""
+    def open_lane(
+        self, moving: Moving, route: Route, contact: ContactRow, job: Outbound | Inbound
+    ) -> None:
+        """Have a lane opened for what moves, with the ticket that was agreed on the link; once,
+        however often the other side agrees."""
+        if moving.asked:
+            return
+        moving.asked = True
         ours = self._core.profile.identity.public
         self._core.emit(
             OpenLane(
@@ -111,12 +115,8 @@ class Transfers:
                 port=route.port,
                 dialler=ours if route.dialled else contact.key,
                 acceptor=contact.key if route.dialled else ours,
-                sending=moving.outgoing,
-                handle=moving.handle,
-                size=moving.size,
-                inode=moving.inode,
-                mtime_ns=moving.mtime_ns,
-                ctime_ns=moving.ctime_ns,
+                job=job,
+                contact=moving.contact,
             )
         )
 
@@ -125,27 +125,33 @@ class Transfers:
         row = self._rows.get(moving.row)
         if row is not None and not row.ended:
             moving.started = True
-            self.move(row, "active")
+            self.move(row, "active", error=None)
 
     def by_lane(self, lane: int) -> Moving | None:
         """What moves over this lane."""
         return self._by_lane.get(lane)
 
-    def drop(self, moving: Moving) -> None:
-        """It no longer moves: its lane and its file are closed."""
+    def drop(self, moving: Moving, *, finished: bool = False) -> None:
+        """It no longer moves: its lane is closed, or, where all went through it (`finished`), stays
+        until the receiver closes it."""
         if self.moving.get(moving.row) is moving:
             del self.moving[moving.row]
         self._by_lane.pop(moving.lane, None)
         self.freed = True
+        if finished:
+            return
         self._core.emit(CloseLane(moving.lane))
-        self._core.emit(CloseHandle(moving.handle))
+        self._closed[moving.lane] = moving
+        while len(self._closed) > limits.LANES_MAX:
+            del self._closed[next(iter(self._closed))]
 
     def has_room(self, contact: int, *, outgoing: bool) -> bool:
         """Whether one more may move to (else: from) this contact.  The directions are counted
         each for itself, or two sides that send much would wait for each other."""
         same = [moving for moving in self.moving.values() if moving.outgoing == outgoing]
         mine = sum(1 for moving in same if moving.contact == contact)
-        return mine < limits.LANES_PER_CONTACT_MAX and len(same) < limits.LANES_MAX
+        settings = self._core.settings
+        return mine < settings.transfers_per_contact_max and len(same) < settings.transfers_max
 
     def move(self, row: TransferRow, state: str, **changes: object) -> TransferRow:
         """Change the state (and other columns) of a transfer, and tell of it."""
@@ -159,24 +165,79 @@ class Transfers:
         if row.state != state:
             told: dict[str, object] = {"state": state, "error": fresh.error}
             self._core.publish("transfer.state", row.row, **told)
+        if fresh.outgoing and fresh.part and fresh.ended:
+            self._parts.discard(fresh)
         return fresh
 
     def fall_back(self, moving: Moving) -> TransferRow | None:
-        """A try ended early: what it moved counts as sent again, and the transfer waits."""
+        """A try ended early: the transfer waits for another, which goes on from here."""
+        row = self.stop(moving)
+        return self.move(row, "queued") if row is not None and row.state == "active" else row
+
+    def stop(self, moving: Moving) -> TransferRow | None:
+        """End what is under way; the state is the caller's to change."""
         self.drop(moving)
         row = self._rows.get(moving.row)
         if row is None or row.state != "active":
             return row
-        resent = row.bytes_resent + moving.bytes_done
-        return self.move(row, "queued", bytes_resent=resent, bytes_done=0)
+        self._rows.update(row.row, **self.sent(moving, row))
+        return self._rows.get(moving.row)
 
-    def progressed(self, lane: int, bytes_done: int) -> None:
-        """Bytes went through a lane."""
-        moving = self._by_lane.get(lane)
+    def sent(self, moving: Moving, row: TransferRow) -> dict[str, object]:
+        """What is to be remembered of a lane that ends: how far it came, what it has sent."""
+        count = moving.bytes_sent - moving.bytes_counted
+        moving.bytes_counted = moving.bytes_sent
+        return {"bytes_done": moving.bytes_done, "bytes_sent": row.bytes_sent + count}
+
+    def end(self, row: TransferRow, state: str, error: str | None, parts: Parts) -> TransferRow:
+        """An incoming one ends without having arrived: nothing is left of it."""
+        moving = self.moving.get(row.row)
         if moving is not None:
-            moving.bytes_done = bytes_done
-            moving.rate.note(self._core.now.boot, bytes_done)
-            self.moved.add(moving.row)
+            self.drop(moving)
+        if row.part:
+            parts.discard(row)
+        return self.move(row, state, error=error)
+
+    def progressed(self, event: LaneProgressed) -> None:
+        """Bytes went through a lane."""
+        moving = self._by_lane.get(event.lane)
+        if moving is not None:
+            moving.bytes_sent = event.bytes_sent
+            self.note_done(moving, event.bytes_done)
+            return
+        closed = self._closed.pop(event.lane, None)
+        row = None if closed is None else self._rows.get(closed.row)
+        if closed is not None and row is not None:
+            more = max(0, event.bytes_sent - closed.bytes_counted)
+            self._rows.update(row.row, bytes_sent=row.bytes_sent + more)
+
+    def note_done(self, moving: Moving, bytes_done: int) -> None:
+        """So much of it is at the receiver, checked."""
+        moving.bytes_done = bytes_done
+        moving.rate.note(self._core.now.boot, bytes_done)
+        self.moved.add(moving.row)
+
+    def settle(self, row: TransferRow) -> dict[str, object]:
+        """What its files came to: counts, and in words where some failed."""
+        skipped, failed = self._core.store.trees.count_bad(row.row)
+        if row.files <= COUNTED_EXACTLY_MAX:
+            files, size, done = self._core.store.trees.count(row.row)
+        else:
+            files, size = row.files, row.size
+            done = size - self._core.store.trees.bytes_failed(row.row)
+        error = None
+        if failed:
+            worst = self._core.store.trees.bad(row.row, "failed", 1)[0]
+            error = f"{show_path(worst.path)[0]}: {worst.reason}"[:500]
+        return {
+            "skipped": skipped,
+            "failed": failed,
+            "files": files,
+            "size": size,
+            "bytes_done": done,
+            "error": error,
+            "counting": 0,
+        }
 
     def show(self, row: TransferRow, contact: ContactRow | None = None) -> schema.Transfer:
         """A transfer as it stands now."""

@@ -5,7 +5,8 @@
 FD is its end of a socket pair; `-` means that a shared socket is described on stdin (Windows).
 
 What holds always: it does one request after the other, answers each, and keeps nothing between
-them, so it can be killed at any moment and another one does the same requests again.  It ends
+them that an answer hangs on (open folders, to be quicker, and those not for long), so it can be
+killed at any moment and another one does the same requests again.  It ends
 when the daemon's end of the socket is gone, however the daemon ended.  It never sees the
 identity key: it is started by exec, and before that key is read.
 """
@@ -13,6 +14,7 @@ identity key: it is started by exec, and before that key is read.
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 import sys
 import traceback
@@ -26,6 +28,12 @@ from tntd.tasks import Answer, AnyTask
 # with whether that is in memory.
 Performed = tuple[Answer, int | None, bool]
 Perform = Callable[[AnyTask | Warm, int | None], Performed]
+# Lets go of what is kept open between requests.
+Forget = Callable[[], object]
+
+# Without a descriptor of its own.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+_KEEP_S = 10.0  # after the last request: a folder that is kept open keeps a disk from being removed
 
 
 def main(arguments: list[str]) -> int:
@@ -33,7 +41,7 @@ def main(arguments: list[str]) -> int:
     kind, where = arguments
     sock = _open_socket(where)
     try:
-        serve(sock, _performer(kind))
+        serve(sock, *_performer(kind))
     except (BrokenPipeError, ConnectionResetError):
         return 0
     except Exception:
@@ -42,10 +50,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def serve(sock: socket.socket, perform: Perform) -> None:
+def serve(sock: socket.socket, perform: Perform, forget: Forget) -> None:
     """Answer requests until the end of the stream."""
     inbox = Inbox()
-    while inbox.receive(sock):
+    waiting = _Selector()
+    waiting.register(sock, selectors.EVENT_READ)
+    while True:
+        if not waiting.select(_KEEP_S):
+            forget()  # then for as long as it takes: no more wake-ups
+        if not inbox.receive(sock):
+            return
         while (body := inbox.next()) is not None:
             request = child_wire.request_decoder.decode(body)
             given = inbox.take_descriptor() if child_wire.takes_file(request.task) else None
@@ -68,15 +82,15 @@ def _send(sock: socket.socket, data: bytes, descriptor: int | None) -> None:
     sock.sendall(data[sent:])
 
 
-def _performer(kind: str) -> Perform:
+def _performer(kind: str) -> tuple[Perform, Forget]:
     # Imported here: each child loads only what it needs.
     if kind == "disk":
         from tntd.shell import child_disk
 
-        return child_disk.perform
+        return child_disk.perform, child_disk.forget
     from tntd.shell import child_net
 
-    return child_net.perform
+    return child_net.perform, lambda: None
 
 
 def _open_socket(where: str) -> socket.socket:

@@ -20,13 +20,28 @@ from typing import Final
 import msgspec
 
 from tntd import limits
-from tntd.tasks import Answer, AnyTask, Inspected, OpenPart, OpenSource, SyncPart, Task
+from tntd.tasks import (
+    Answer,
+    AnyTask,
+    CopyRange,
+    EntryOpened,
+    FinishEntry,
+    HashRange,
+    Inspected,
+    OpenEntry,
+    OpenPart,
+    OpenSource,
+    Pack,
+    Packed,
+    SyncPart,
+    Task,
+)
 
 # Whether open files can travel between processes here; else the daemon opens them itself.
 PASSES_FILES: Final = hasattr(socket, "SCM_RIGHTS") and hasattr(socket, "recv_fds")
 
 _LENGTH: Final = struct.Struct(">I")
-_RECEIVE_BYTES: Final = 64 * limits.KIB
+_RECEIVE_BYTES: Final = 256 * limits.KIB  # a record of small files in one read, or two
 _DESCRIPTORS_MAX: Final = 16  # in one read; the system stops after each message with one
 _CLOEXEC: Final[int] = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -74,11 +89,17 @@ up_decoder: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
 
 def takes_file(task: AnyTask | Warm) -> bool:
     """Whether an open file goes down with the request."""
-    return isinstance(task, SyncPart | Warm)
+    if isinstance(task, HashRange):
+        return not task.base
+    return isinstance(task, SyncPart | Warm | CopyRange | FinishEntry)
 
 
 def gives_file(task: AnyTask | Warm, answer: Answer) -> bool:
     """Whether an open file comes up with the answer."""
+    if isinstance(task, Pack):
+        return isinstance(answer, Packed) and answer.large is not None
+    if isinstance(task, OpenEntry):
+        return isinstance(answer, EntryOpened)
     return isinstance(task, OpenSource | OpenPart) and isinstance(answer, Inspected)
 
 
@@ -128,7 +149,8 @@ class Inbox:
         end = _LENGTH.size + length
         if len(self._buffer) < end:
             return None
-        body = bytes(self._buffer[_LENGTH.size : end])
+        with memoryview(self._buffer) as view:
+            body = bytes(view[_LENGTH.size : end])
         del self._buffer[:end]
         return body
 

@@ -20,7 +20,25 @@ from tntd.shell.child_process import ChildProcess, Job, OnAnswer
 from tntd.shell.child_wire import Warm
 from tntd.shell.files import Files, OpenFile, failure
 from tntd.shell.loop import Loop
-from tntd.tasks import Answer, AnyTask, Failed, OpenPart, OpenSource, Resolve, SyncPart
+from tntd.tasks import (
+    Answer,
+    AnyTask,
+    CopyRange,
+    Failed,
+    FinishEntry,
+    HashRange,
+    OpenEntry,
+    OpenPart,
+    OpenSource,
+    Pack,
+    Resolve,
+    SyncPart,
+    SyncStage,
+    Unpack,
+)
+
+Callback = Callable[[Answer], None]
+Opening = OpenSource | OpenPart | Pack | OpenEntry  # what brings an open file up, sometimes
 
 _NOT_OPEN = Failed("EBADF", "the file is not open")
 
@@ -58,35 +76,68 @@ class Children:
 
     def ask(self, task: int, request: AnyTask) -> None:
         """Have a task of the node done: Answered follows."""
+        self._do(request, lambda answer: self._loop.post(Answered(task, answer)))
 
+    # -- for the lanes: each answers with what the task says, or Failed ---------------------
+
+    def sync(self, handle: int, callback: Callback) -> None:
+        """Bring what was written to an open file to the disk."""
+        self._do(SyncPart(handle), callback)
+
+    def warm(self, handle: int, offset: int, length: int, callback: Callback) -> None:
+        """Bring a range of an open file into memory."""
+        self._with_file(handle, Warm(offset, length), lambda answer, *_: callback(answer))
+
+    def pack(self, task: Pack, callback: Callback) -> None:
+        """Make the next record; where `large` is in the answer, it is open as `task.handle`."""
+        self._do(task, callback)
+
+    def unpack(self, task: Unpack, callback: Callback) -> None:
+        """Put the entries of a record in place."""
+        self._do(task, callback)
+
+    def open_entry(self, task: OpenEntry, callback: Callback) -> None:
+        """Open a file of a stage as `task.handle`."""
+        self._do(task, callback)
+
+    def hash_range(self, task: HashRange, callback: Callback) -> None:
+        """Hash the blocks of a range of an open file, or of an older copy."""
+        self._do(task, callback)
+
+    def copy_range(self, task: CopyRange, callback: Callback) -> None:
+        """Copy a range of an older copy to an open file."""
+        self._do(task, callback)
+
+    def finish_entry(self, task: FinishEntry, callback: Callback) -> None:
+        """Give an open file its time and mode."""
+        self._do(task, callback)
+
+    def sync_stage(self, task: SyncStage, callback: Callback) -> None:
+        """Bring a stage to the disk."""
+        self._do(task, callback)
+
+    # -- who does it -----------------------------------------------------------------------
+
+    def _do(self, request: AnyTask, callback: Callback) -> None:
         def answered(answer: Answer, opened: int | None, in_memory: bool) -> None:
             if opened is None and child_wire.gives_file(request, answer):
                 answer = Failed("EMFILE", "too many files are open")  # lost on its way to us
             if opened is not None:
-                assert isinstance(request, OpenSource | OpenPart)
+                assert isinstance(request, Opening)
                 self._files.put(request.handle, OpenFile(opened, in_memory))
-            self._loop.post(Answered(task, answer))
+            callback(answer)
 
-        if isinstance(request, SyncPart):
-            self._with_file(request.handle, request, answered)
-        elif isinstance(request, Resolve):
+        if isinstance(request, Resolve):
             self._net.submit(Job(request, answered))
-        elif child_wire.PASSES_FILES or not isinstance(request, OpenSource | OpenPart):
+        elif child_wire.takes_file(request):
+            assert isinstance(request, SyncPart | HashRange | CopyRange | FinishEntry)
+            self._with_file(request.handle, request, answered)
+        elif child_wire.PASSES_FILES or not isinstance(request, Opening):
             self._disk.submit(Job(request, answered))
         else:
             _do_in_place(request, None, answered)
 
-    def sync(self, handle: int, callback: Callable[[Answer], None]) -> None:
-        """Bring what was written to an open file to the disk: `callback(Done or Failed)`."""
-        self._with_file(handle, SyncPart(handle), lambda answer, *_: callback(answer))
-
-    def warm(
-        self, handle: int, offset: int, length: int, callback: Callable[[Answer], None]
-    ) -> None:
-        """Bring a range of an open file into memory: `callback(Done or Failed)`."""
-        self._with_file(handle, Warm(offset, length), lambda answer, *_: callback(answer))
-
-    def _with_file(self, handle: int, task: SyncPart | Warm, on_answer: OnAnswer) -> None:
+    def _with_file(self, handle: int, task: AnyTask | Warm, on_answer: OnAnswer) -> None:
         file = self._files.get(handle)
         if file is None:
             on_answer(_NOT_OPEN, None, False)

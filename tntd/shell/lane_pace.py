@@ -1,41 +1,62 @@
-"""When a lane tells how far it is, and when it counts as cut because nothing moves.
+"""When a lane tells how far it is and that it is alive, and when it counts as cut.
 
 What holds always: LaneProgressed comes at most once in PROGRESS_INTERVAL_S, and only after
-something moved, the last move included; a lane that is not waited for costs no wake-up.
+something moved, the last move included; a lane that stands still costs one wake-up in
+LANE_ALIVE_S.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from tntd import limits
 from tntd.shell.loop import Loop, Timer
 
 
-class Pace:
-    """Timers of one lane.  `tell` is called with the bytes done; `stuck` when LANE_IDLE_TIMEOUT_S
-    passed without a byte; it says itself whether bytes were due."""
+class Paced(Protocol):
+    """A lane, as seen from here."""
 
-    def __init__(self, loop: Loop, tell: Callable[[int], None], stuck: Callable[[], None]) -> None:
+    def figures(self) -> tuple[int, ...]:
+        """How far it is."""
+
+    def tell(self) -> None:
+        """They have changed, and are to be told."""
+
+    def still_alive(self) -> None:
+        """Nothing has been put for LANE_ALIVE_S: the other side may wonder."""
+
+    def stuck(self) -> None:
+        """Nothing moved for LANE_IDLE_TIMEOUT_S: it is for the lane to know whether it should."""
+
+
+class Pace:
+    """The timers of one lane."""
+
+    def __init__(self, loop: Loop, lane: Paced) -> None:
         self._loop = loop
-        self._tell = tell
-        self._stuck = stuck
-        self._moved_at = loop.now().boot
+        self._lane = lane
+        self._moved_at = self._put_at = loop.now().boot
         self._told_at = -limits.PROGRESS_INTERVAL_S
-        self._told = self._done = 0
+        self._told = lane.figures()
         self._progress: Timer | None = None
-        self._idle = loop.call_later(limits.LANE_IDLE_TIMEOUT_S, self._look)
+        self._look_again()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing moved for LANE_IDLE_TIMEOUT_S."""
+        return self._loop.now().boot - self._moved_at >= limits.LANE_IDLE_TIMEOUT_S
 
     def touch(self) -> None:
         """Bytes moved, or are due from now on."""
         self._moved_at = self._loop.now().boot
 
-    def moved(self, done_bytes: int) -> None:
-        """So many bytes of the file are done."""
+    def put(self) -> None:
+        """We said something."""
+        self._put_at = self._loop.now().boot
+
+    def moved(self) -> None:
+        """Bytes moved, and the figures may have changed."""
         self.touch()
-        if done_bytes == self._done:
-            return
-        self._done = done_bytes
         if self._progress is not None:
             return
         due = self._told_at + limits.PROGRESS_INTERVAL_S
@@ -43,6 +64,12 @@ class Pace:
             self._say()
         else:
             self._progress = self._loop.call_at(due, self._say)
+
+    def tell_rest(self) -> None:
+        """Tell what is not told yet, now: there will be no more."""
+        if self._progress is not None:
+            self._progress.cancel()
+        self._say()
 
     def stop(self) -> None:
         """No more calls."""
@@ -52,15 +79,20 @@ class Pace:
 
     def _say(self) -> None:
         self._progress = None
-        self._told_at = self._loop.now().boot
-        if self._done != self._told:
-            self._told = self._done
-            self._tell(self._done)
+        figures = self._lane.figures()
+        if figures != self._told:
+            self._told = figures
+            self._told_at = self._loop.now().boot
+            self._lane.tell()
+
+    def _look_again(self) -> None:
+        interval = min(limits.LANE_ALIVE_S, limits.LANE_IDLE_TIMEOUT_S / 3)
+        self._idle = self._loop.call_later(interval, self._look)
 
     def _look(self) -> None:
-        due = self._moved_at + limits.LANE_IDLE_TIMEOUT_S
-        if self._loop.now().boot < due:
-            self._idle = self._loop.call_at(due, self._look)
-            return
-        self._idle = self._loop.call_later(limits.LANE_IDLE_TIMEOUT_S, self._look)
-        self._stuck()
+        self._look_again()
+        now = self._loop.now().boot
+        if now - self._put_at >= min(limits.LANE_ALIVE_S, limits.LANE_IDLE_TIMEOUT_S / 3):
+            self._lane.still_alive()
+        if self.idle:
+            self._lane.stuck()

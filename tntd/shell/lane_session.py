@@ -8,7 +8,8 @@ What holds always:
 
     WAITING -> MOVING           (we accept: the ticket was shown, lane_stranger.py)
     DIALLING -> GREETING -> MOVING      (we dial)
-    MOVING -> LINGERING         (the sender, until the receiver closes)
+    MOVING -> LINGERING         (all is told: the sender stays until the receiver closes, the
+                                receiver until its last word has gone out)
     any -> CLOSED
 """
 
@@ -20,15 +21,16 @@ from enum import Enum, auto
 from typing import Final
 
 from tntd import limits
-from tntd.effects import OpenLane
+from tntd.effects import OpenLane, Outbound, StartLane
 from tntd.errors import RemoteError
 from tntd.events import LaneFailed, LaneFinished, LaneOpened, LaneProgressed
-from tntd.machines import lane_keys
-from tntd.machines.records import Record, RecordType
+from tntd.machines import lane_keys, records
+from tntd.machines.lane_steps import LaneTrouble
+from tntd.machines.records import Greeting, RecordType
 from tntd.shell import lane_channel
 from tntd.shell.lane_channel import Channel
 from tntd.shell.lane_pace import Pace
-from tntd.shell.lane_shared import LaneTrouble, Shared
+from tntd.shell.lane_shared import Shared
 from tntd.shell.lane_sink import Incoming
 from tntd.shell.lane_source import Outgoing
 from tntd.shell.loop import Timer
@@ -74,9 +76,18 @@ class Lane:
         self._loop = shared.loop
         self._ended = ended
         self._channel: Channel | None = None
-        self._mover: Outgoing | Incoming | None = None
+        self._mover: Outgoing | Incoming
+        job = effect.job
+        if isinstance(job, Outbound):
+            self._mover = Outgoing(effect.lane, job, shared, self.resume, self.fail)
+        else:
+            self._mover = Incoming(effect.lane, job, shared, self.resume, self.fail)
         self._pace: Pace | None = None
         self._timer: Timer | None = None
+        throttles = shared.throttles
+        self._throttle = throttles.up if isinstance(job, Outbound) else throttles.down
+        self._held = False  # by its limit
+        self._told = -1  # bytes that are done, to the node of a receiver
 
     def start(self) -> None:
         """Dial, or wait for the dialler."""
@@ -93,20 +104,28 @@ class Lane:
         self._expect(limits.DIAL_TIMEOUT_S, "the other side cannot be reached for the lane")
         self.rewatch()
 
+    def begin(self, effect: StartLane) -> None:
+        """The receiver is ready: files may go out, once the lane is open."""
+        if isinstance(self._mover, Outgoing):
+            self._mover.start(effect)
+            self.resume()
+
     def channel_for(self, sock: socket.socket) -> Channel:
         """A channel of this lane's keys, from their first record on."""
-        return Channel(sock, self._seals, self._opens, self._shared.plain)
+        sends = isinstance(self._mover, Outgoing)
+        return Channel(sock, self._seals, self._opens, self._shared.plain, sends=sends)
 
-    def adopt(self, channel: Channel) -> None:
+    def adopt(self, channel: Channel, greeting: Greeting) -> None:
         """The dialler's first record has opened on this channel: it is the lane's."""
         self._channel = channel
-        self._channel.put(RecordType.HELLO)
-        self._guarded(self._open)
+        self._channel.put(RecordType.HELLO, records.greeting())
+        self._guarded(lambda _: self._open(greeting))
 
     def fail(self, trouble: LaneTrouble) -> None:
         """End it early, and say why."""
         if self.phase not in (Phase.LINGERING, Phase.CLOSED):
             self._shared.logger.debug("lane %d failed: %s", self.effect.lane, trouble)
+            self._tell_rest()
             self._loop.post(LaneFailed(self.effect.lane, trouble.code, trouble.text))
         self.close()
 
@@ -114,8 +133,10 @@ class Lane:
         """End it without a word."""
         if self.phase is Phase.CLOSED:
             return
+        self._tell_rest()
         self._go(Phase.CLOSED)
-        self._stop()
+        self._stop_timers()
+        self._mover.close()
         if self._channel is not None:
             self._loop.unwatch(self._channel.socket)
             self._channel.socket.close()
@@ -130,12 +151,22 @@ class Lane:
     def resume(self) -> None:
         """What it waited for, other than its socket, is there: time counts from now."""
         if self._pace is not None:
-            self._pace.touch()
+            self._pace.moved()
         self.rewatch()
+
+    def let_go_on(self) -> None:
+        """A limit of bytes a second may leave room again."""
+        if self._held:
+            self._held = False
+            self.rewatch()
 
     def rewatch(self) -> None:
         """Wait for what the state of the lane needs."""
-        if self._channel is None or self.phase is Phase.CLOSED:
+        if self._channel is None:
+            return
+        if self.phase is Phase.MOVING and isinstance(self._mover, Incoming):
+            self._look_at_end(self._mover, self._channel)
+        if self.phase is Phase.CLOSED:
             return
         self._loop.watch(
             self._channel.socket, self, read=self._wants_read, write=self._wants_write, bulk=True
@@ -158,8 +189,10 @@ class Lane:
 
     @property
     def _wants_read(self) -> bool:
-        if self.phase is Phase.MOVING and not self.effect.sending:
-            return not self._shared.budget.full
+        if isinstance(self._mover, Incoming):
+            return self.phase is Phase.GREETING or (
+                self.phase is Phase.MOVING and self._mover.hungry and not self._held
+            )
         return self.phase in (Phase.GREETING, Phase.MOVING, Phase.LINGERING)
 
     @property
@@ -168,10 +201,11 @@ class Lane:
             return True
         if self.phase is Phase.CLOSED:
             return False
+        if self._held and isinstance(self._mover, Outgoing):
+            return False
         if self._channel is not None and self._channel.pending:
             return True
-        mover = self._mover
-        return self.phase is Phase.MOVING and isinstance(mover, Outgoing) and not mover.waiting
+        return self.phase is Phase.MOVING and self._mover.wants_write
 
     def _guarded(self, act: Callable[[Channel], None]) -> None:
         assert self._channel is not None
@@ -186,47 +220,84 @@ class Lane:
 
     def _read(self, channel: Channel) -> None:
         if self.phase is Phase.LINGERING:
-            # The receiver closes: it has all of it.  Anything else does not matter any more.
-            self.close()
+            self._linger(channel)
             return
-        count, record = channel.receive()
+        most = self._allowance() if isinstance(self._mover, Incoming) else None
+        if most == 0:
+            return
+        count, record = channel.receive(most)
         if count and self._pace is not None:
             self._pace.touch()
-        if record is not None:
-            self._take(record, channel)
-
-    def _take(self, record: Record, channel: Channel) -> None:
+            if isinstance(self._mover, Incoming):
+                self._throttle.spend(self.effect.contact, count)
+        if record is None:
+            return
         if self.phase is Phase.GREETING:
             if record.type is not RecordType.HELLO:
                 raise RemoteError("malformed", "a lane that does not begin with HELLO")
-            self._open(channel)
+            self._open(records.read_greeting(record.plain))
             return
-        if not isinstance(self._mover, Incoming) or self._pace is None:
-            raise RemoteError("malformed", "a record from the receiver of a file")
+        if record.type is RecordType.HELLO:
+            raise RemoteError("malformed", "a second HELLO")
         self._mover.take(record)
-        self._pace.moved(self._mover.done_bytes)
-        if self._mover.finished:
-            self._finish(self._mover)
-            self.close()
+        if self._pace is not None:
+            self._pace.moved()
 
     def _write(self, channel: Channel) -> None:
         if self.phase is Phase.DIALLING:
             self._greet(channel)
-        mover = self._mover
-        sends = isinstance(mover, Outgoing) and self.phase is Phase.MOVING
-        if isinstance(mover, Outgoing) and sends and not channel.pending:
-            mover.fill(channel)
+        elif self.phase is Phase.MOVING and not channel.pending:
+            self._mover.fill(channel)
+            if self._pace is not None and channel.pending:
+                self._pace.put()
         if not channel.pending:
             return
-        sent = channel.flush()
-        if mover is None or self._pace is None or not sends:
+        self._flush(channel)
+        if channel.pending:
             return
-        if sent:
-            self._pace.moved(mover.done_bytes)
-        if mover.finished and not channel.pending:
-            self._finish(mover)
-            self._go(Phase.LINGERING)
-            self._timer = self._loop.call_later(limits.LANE_IDLE_TIMEOUT_S, self.close)
+        if self.phase is Phase.LINGERING and isinstance(self._mover, Incoming):
+            self.close()
+        elif isinstance(self._mover, Outgoing) and self._mover.finished:
+            self._finish()
+
+    def _flush(self, channel: Channel) -> None:
+        most = self._allowance() if isinstance(self._mover, Outgoing) else None
+        if most == 0:
+            return
+        count = channel.flush(most)
+        if count and self._pace is not None:
+            self._pace.moved()
+            if isinstance(self._mover, Outgoing):
+                self._throttle.spend(self.effect.contact, count)
+
+    def _allowance(self) -> int | None:
+        """The bytes that may move now; with 0 it is held until there is room.  What opens a lane
+        is never held."""
+        if self._pace is None:
+            return None
+        most = self._throttle.allowance(self.effect.contact)
+        self._held = most == 0
+        return most
+
+    def _linger(self, channel: Channel) -> None:
+        """The receiver goes on telling how far it is, and closes when it has all of it.  Whatever
+        else it says does not matter any more."""
+        try:
+            count, _ = channel.receive()
+        except (LaneTrouble, RemoteError):
+            self.close()
+            return
+        if count:
+            self._stay()
+
+    def _look_at_end(self, mover: Incoming, channel: Channel) -> None:
+        """Whether all is here: then only our last word is to be sent."""
+        if not mover.finished:
+            return
+        mover.fill(channel)
+        self._finish()
+        if not channel.pending:
+            self.close()
 
     # -- phases --------------------------------------------------------------------------
 
@@ -235,29 +306,39 @@ class Lane:
         self._go(Phase.GREETING)
         self._expect(limits.HANDSHAKE_TIMEOUT_S, "the other side did not answer on the lane")
         channel.put_bytes(lane_keys.MAGIC + self.effect.ticket)
-        channel.put(RecordType.HELLO)
+        channel.put(RecordType.HELLO, records.greeting())
 
-    def _open(self, _: Channel) -> None:
+    def _open(self, greeting: Greeting) -> None:
         self._go(Phase.MOVING)
-        self._stop()
+        if isinstance(self._mover, Outgoing) and greeting.zstd:
+            self._mover.may_squeeze()
+        self._stop_timers()
         self._loop.post(LaneOpened(self.effect.lane))
-        self._pace = Pace(self._loop, self._tell, self._stuck)
-        if self.effect.sending:
-            self._mover = Outgoing(self.effect, self._shared, self.resume, self.fail)
-        else:
-            self._mover = Incoming(self.effect, self._shared, self.fail)
+        self._pace = Pace(self._loop, self)
 
-    def _finish(self, mover: Outgoing | Incoming) -> None:
-        self._loop.post(LaneFinished(self.effect.lane, mover.done_bytes, mover.digest()))
-        self._stop()
+    def _finish(self) -> None:
+        self._loop.post(LaneFinished(self.effect.lane, *self._mover.outcome()))
+        self._go(Phase.LINGERING)
+        self._stop_timers()
+        self._mover.close()
+        self._stay()
 
-    def _stop(self) -> None:
+    def _tell_rest(self) -> None:
+        """What this lane has sent counts as sent twice, if it does not arrive."""
+        if self._pace is not None and isinstance(self._mover, Outgoing):
+            self._pace.tell_rest()
+
+    def _stay(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(limits.LANE_IDLE_TIMEOUT_S, self.close)
+
+    def _stop_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._pace is not None:
             self._pace.stop()
-        if self._mover is not None:
-            self._mover.close()
+            self._pace = None
 
     def _go(self, phase: Phase) -> None:
         if phase not in _NEXT[self.phase]:
@@ -271,10 +352,45 @@ class Lane:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, lambda: self.fail(LaneTrouble("cut", text)))
 
-    def _tell(self, done_bytes: int) -> None:
-        self._loop.post(LaneProgressed(self.effect.lane, done_bytes))
+    # -- called by the pace --------------------------------------------------------------
 
-    def _stuck(self) -> None:
-        due = self._wants_read if isinstance(self._mover, Incoming) else self._wants_write
-        if due:
+    def figures(self) -> tuple[int, ...]:
+        """How far it is."""
+        return self._mover.figures()
+
+    def tell(self) -> None:
+        """Tell the node how far it is, and, as the receiver, the sender."""
+        mover = self._mover
+        if isinstance(mover, Outgoing):
+            self._loop.post(LaneProgressed(self.effect.lane, *mover.figures()))
+            return
+        done = mover.figures()[0]
+        if done != self._told:
+            self._told = done
+            self._loop.post(LaneProgressed(self.effect.lane, done))
+        mover.tell_progress()
+        self.rewatch()
+
+    def still_alive(self) -> None:
+        """Say that we are here, where the other side may wonder."""
+        channel = self._channel
+        busy = self._mover.busy or self._throttle.limits(self.effect.contact)
+        if channel is None or channel.pending or not busy:
+            return
+        if isinstance(self._mover, Outgoing):
+            channel.put(RecordType.ALIVE)
+        else:
+            self._mover.tell_progress()
+        self.rewatch()
+
+    def stuck(self) -> None:
+        """Nothing moved for long.  Of a record that comes very slowly there may be bytes that did
+        not wake us."""
+        if self._wants_read and isinstance(self._mover, Incoming):
+            self._guarded(self._read)
+        if self._pace is None or not self._pace.idle:
+            return
+        pending = self._channel is not None and self._channel.pending
+        due = self._mover.due if isinstance(self._mover, Outgoing) else self._mover.hungry
+        if (due or pending) and not self._held:
             self.fail(LaneTrouble("cut", "nothing moved on the lane for a minute"))

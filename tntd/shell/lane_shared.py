@@ -1,4 +1,4 @@
-"""What all lanes of the daemon share, and the words in which one of them ends.
+"""What all lanes of the daemon share.
 
 What holds always: a lane does at most one record's work in one call, and holds no bytes of a
 file between two calls but those that are sealed and on their way; so one buffer for plaintext
@@ -14,16 +14,8 @@ from logging import Logger
 from tntd import limits
 from tntd.shell.children import Children
 from tntd.shell.files import Files
+from tntd.shell.lane_throttle import Throttles
 from tntd.shell.loop import Loop
-
-
-class LaneTrouble(Exception):
-    """A lane ends early: `code` and `text` of LaneFailed."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(f"{code}: {text}")
-        self.code = code
-        self.text = text
 
 
 class Budget:
@@ -70,7 +62,12 @@ class Shared:
     files: Files
     children: Children
     logger: Logger
+    throttles: Throttles
     budget: Budget = field(default_factory=Budget)
     plain: memoryview = field(
         default_factory=lambda: memoryview(bytearray(limits.RECORD_PLAIN_BYTES_MAX))
     )
+
+    def new_number(self) -> int:
+        """A number for a walk or an open file.  Negative, so that it is none of the node's."""
+        return -self.loop.next_number()

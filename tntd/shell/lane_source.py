@@ -1,147 +1,245 @@
-"""The file that goes out on a lane: read without waiting, hashed, and watched for changes.
+"""What goes out on a lane: machines/sending.py with its files, read without waiting.
 
-What holds always: what is told to be the file's hash is that of the bytes that were sent, and
-the file was, before the first and after the last of them was read, the one that was inspected;
-else the lane fails with "source".  A cold range is read by the child first; once one was
-met, the child reads ahead of the lane.
+What holds always: a large file was, before the first and after the last of its bytes were read, the
+one that was opened; else it is told as failed.  A cold range is read by the child first; once
+one was met, the child reads ahead of the lane.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final
-
-from blake3 import blake3
 
 from tntd import limits
-from tntd.effects import OpenLane
-from tntd.machines import records
-from tntd.machines.records import ChunkKind, RecordType
-from tntd.shell.files import read_at, words
+from tntd.effects import Outbound, StartLane
+from tntd.events import LaneEntries
+from tntd.machines import squeeze
+from tntd.machines.lane_steps import Close, Do, End, LaneTrouble, Put, Read, Wait
+from tntd.machines.records import CHUNK, Record, RecordType
+from tntd.machines.sending import CHANGED, Sender
+from tntd.machines.squeeze import Gauge, Squeezer
+from tntd.shell.files import OpenFile, read_at, words
 from tntd.shell.lane_channel import Channel
-from tntd.shell.lane_shared import LaneTrouble, Shared
-from tntd.tasks import Answer, Failed
-
-_DATA_AT: Final = records.CHUNK.size
-_CHANGED: Final = "the file changed while it was being sent"
+from tntd.shell.lane_shared import Shared
+from tntd.tasks import Answer, Failed, Large, Pack, Packed
 
 
 class Outgoing:
-    """Makes the records of one file.  `wake` is called when a cold range is there, `trouble`
-    with a LaneTrouble when it cannot be had."""
+    """Makes the records of the lane number `lane`.  `wake` is called when something is there that
+    was waited for, `trouble` with a LaneTrouble when it cannot be had."""
 
     def __init__(
         self,
-        effect: OpenLane,
+        lane: int,
+        job: Outbound,
         shared: Shared,
         wake: Callable[[], None],
         trouble: Callable[[LaneTrouble], None],
     ) -> None:
-        self._effect = effect
+        self._lane = lane
         self._shared = shared
         self._wake = wake
         self._trouble = trouble
-        self._hash = blake3(max_threads=1)
-        self._warm_to = 0  # end of the range that a child has read
+        self._machine = Sender(job, shared.new_number)
+        self._handles: set[int] = set()
+        self._warm_of = 0  # the file of which a range was warmed
+        self._warm_to = 0  # end of that range
         self._warming = False
         self._closed = False
-        self.done_bytes = 0
-        self.waiting = False  # for the child
+        self._started = False
+        self._wait: Wait | None = None
+        self._gauge: Gauge | None = None  # where the receiver can open what is squeezed
+        self._squeezer: Squeezer | None = None
         self.finished = False  # END is put
-        self._check()
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether there is something to do for it but to wait."""
+        return self._started and self._wait is None and not self.finished
+
+    @property
+    def due(self) -> bool:
+        """Whether the receiver is waited for."""
+        return self._wait is not None and self._wait.receiver
+
+    @property
+    def busy(self) -> bool:
+        """Whether it works, although the receiver may hear nothing of it."""
+        return self._started and not self.due and not self.finished
+
+    def figures(self) -> tuple[int, int]:
+        """Bytes that are done, as the receiver says, and that went out over this lane."""
+        return self._machine.bytes_done, self._machine.bytes_sent
+
+    def outcome(self) -> tuple[int, bytes, int, int]:
+        """Size, digest, bytes sent and bytes reused, as in LaneFinished."""
+        return self._machine.size, self._machine.digest, self._machine.bytes_sent, 0
+
+    def start(self, effect: StartLane) -> None:
+        """The receiver is ready for what comes from there on."""
+        self._machine.start(effect.number, effect.after, effect.asks)
+        self._started = True
+
+    def may_squeeze(self) -> None:
+        """The receiver can open what is squeezed."""
+        if squeeze.available():
+            self._gauge = Gauge(self._shared.loop.now().boot)
+
+    def take(self, record: Record) -> None:
+        """A record of the receiver.  Raises RemoteError."""
+        self._machine.told(record.type, record.plain)
+        self._wait = None
 
     def fill(self, channel: Channel) -> None:
-        """Put the next record, if its bytes are at hand.  Raises LaneTrouble("source")."""
-        plain = self._shared.plain
-        at = self._put_data(plain)
-        if self.waiting:
-            return
-        whole = self.done_bytes == self._effect.size
-        if whole and at + records.FILE_END_BYTES <= len(plain):
-            self._check()
-            at = records.put_file_end(plain, at, 0, self._effect.size, self.digest())
-            self.finished = True
-        channel.put(RecordType.CHUNKS, plain[:at])
-        if self.finished:
-            channel.put(RecordType.END)
-
-    def digest(self) -> bytes:
-        """The BLAKE3 hash of what was read so far."""
-        return self._hash.digest()
+        """Do one record's work, and put the record if there is one.  Raises LaneTrouble."""
+        while True:
+            want = self._machine.next()
+            match want:
+                case Put():
+                    self._put(channel, want.type, memoryview(want.plain), 0)
+                    self._machine.put()
+                    self._report()
+                    return
+                case Read():
+                    if self._read(want):
+                        self._put_chunks(channel, want.handle)
+                        return
+                    if self._wait is not None:
+                        return
+                case Do():
+                    self._ask(want)
+                case Close():
+                    self._close_file(want.handle)
+                case Wait():
+                    self._wait = want
+                    return
+                case End():
+                    channel.put(RecordType.END)
+                    self.finished = True
+                    return
 
     def close(self) -> None:
         """Let go; nothing is called back any more."""
         self._closed = True
+        for handle in list(self._handles):
+            self._close_file(handle)
 
     # -- inside --------------------------------------------------------------------------
 
-    def _put_data(self, plain: memoryview) -> int:
-        """Put the next block's chunk; where it ends, 0 for none."""
-        offset = self.done_bytes
-        count = min(limits.BLOCK_BYTES, self._effect.size - offset)
-        if not count:
-            return 0
-        data = plain[_DATA_AT : _DATA_AT + count]
-        self.waiting = not self._read(data, offset)
-        if self.waiting:
-            return 0
-        self._hash.update(data)
-        self.done_bytes += count
-        return records.put_chunk(plain, 0, ChunkKind.DATA, 0, offset, count) + count
+    def _put(self, channel: Channel, type: RecordType, plain: memoryview, file: int) -> None:
+        """Put a record, squeezed where that pays; `file` is the large file of a CHUNKS record."""
+        gauge, squeezed = self._gauge, None
+        if gauge is not None:
+            gauge.turn(self._shared.loop.now().boot, blocked=channel.was_blocked())
+            if gauge.slow:
+                squeezer = self._squeezer = self._squeezer or Squeezer()
+                squeezed = squeezer.block(file, plain) if file else squeezer.pack(plain)
+            gauge.put(len(squeezed or plain), len(plain))
+        channel.put(type, squeezed or plain, squeezed=squeezed is not None)
 
-    def _read(self, data: memoryview, offset: int) -> bool:
-        file = self._shared.files.get(self._effect.handle)
+    def _put_chunks(self, channel: Channel, file: int) -> None:
+        plain = self._shared.plain
+        length = self._machine.took(plain)
+        if length:
+            self._put(channel, RecordType.CHUNKS, plain[:length], file)
+        self._report()
+
+    def _report(self) -> None:
+        report = self._machine.take_report()
+        if report is not None:
+            self._shared.loop.post(LaneEntries(self._lane, *report))
+
+    def _close_file(self, handle: int) -> None:
+        self._handles.discard(handle)
+        self._shared.files.close(handle)
+
+    def _ask(self, want: Do) -> None:
+        task = want.task
+        assert isinstance(task, Pack)
+        self._shared.children.pack(task, lambda answer: self._packed(task, answer))
+
+    def _packed(self, task: Pack, answer: Answer) -> None:
+        assert isinstance(answer, Packed | Failed)
+        if self._closed:
+            self._shared.files.close(task.handle)
+            return
+        if isinstance(answer, Packed) and answer.large is not None:
+            self._handles.add(task.handle)
+        try:
+            self._machine.packed(answer, task.handle)
+        except LaneTrouble as trouble:
+            self._trouble(trouble)
+            return
+        self._wait = None
+        self._wake()
+
+    # -- reading -------------------------------------------------------------------------
+
+    def _read(self, want: Read) -> bool:
+        """Read a range; False where it is not there: it is being warmed, or the file is lost."""
+        file = self._shared.files.get(want.handle)
         if file is None:
             raise LaneTrouble("source", "the file is not open any more")
-        end = offset + len(data)
         try:
-            got = read_at(file, data, offset, warm=end <= self._warm_to)
+            there = (not want.first or _same(file, want.large)) and self._fill(file, want)
+            if self._wait is not None:
+                return False
+            there = there and (not want.last or _same(file, want.large))
+            problem = "" if there else CHANGED
         except OSError as error:
-            raise LaneTrouble("source", f"the file cannot be read: {words(error)}") from error
-        if got is None:
-            self._warm(offset)
-            return False
-        if got < len(data):
-            raise LaneTrouble("source", _CHANGED)
-        if self._warm_to and self._warm_to - end <= limits.LANE_WARM_BYTES // 2:
-            self._warm(end)
-        return True
+            problem = f"the file cannot be read: {words(error)}"
+        if problem:
+            self._machine.lost(problem)
+        return not problem
 
-    def _warm(self, offset: int) -> None:
-        start = max(offset, self._warm_to)
-        length = min(limits.LANE_WARM_BYTES, self._effect.size - start)
+    def _fill(self, file: OpenFile, want: Read) -> bool:
+        """Read it, or have it warmed; False where the file is shorter than it was."""
+        end = want.offset + want.length
+        warm_to = self._warm_to if self._warm_of == want.handle else 0
+        view = self._shared.plain[CHUNK.size : CHUNK.size + want.length]
+        got = read_at(file, view, want.offset, warm=end <= warm_to) if want.length else 0
+        if got is None:
+            self._wait = Wait(receiver=False)
+            self._warm(want, want.offset)
+            return True
+        if warm_to and warm_to - end <= limits.LANE_WARM_BYTES // 2:
+            self._warm(want, end)
+        return got == want.length
+
+    def _warm(self, want: Read, offset: int) -> None:
+        start = max(offset, self._warm_to) if self._warm_of == want.handle else offset
+        length = min(limits.LANE_WARM_BYTES, want.large.size - start)
         if self._warming or length <= 0:
             return
         self._warming = True
         self._shared.children.warm(
-            self._effect.handle, start, length, lambda answer: self._warmed(start + length, answer)
+            want.handle,
+            start,
+            length,
+            lambda answer: self._warmed(want.handle, start + length, answer),
         )
 
-    def _warmed(self, end: int, answer: Answer) -> None:
+    def _warmed(self, handle: int, end: int, answer: Answer) -> None:
         self._warming = False
         if self._closed:
             return
-        if isinstance(answer, Failed):
-            self._trouble(LaneTrouble("source", f"the file cannot be read: {answer.text}"))
-            return
-        self._warm_to = end
-        self.waiting = False
+        if isinstance(answer, Failed) and handle in self._handles:
+            try:
+                self._machine.lost(f"the file cannot be read: {answer.text}")
+            except LaneTrouble as trouble:
+                self._trouble(trouble)
+                return
+        self._warm_of, self._warm_to = handle, end
+        self._wait = None
         self._wake()
 
-    def _check(self) -> None:
-        file = self._shared.files.get(self._effect.handle)
-        if file is None:
-            raise LaneTrouble("source", "the file is not open any more")
-        try:
-            now = os.fstat(file.descriptor)
-        except OSError as error:
-            raise LaneTrouble("source", f"the file cannot be read: {words(error)}") from error
-        then = self._effect
-        if (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino) != (
-            then.size,
-            then.mtime_ns,
-            then.ctime_ns,
-            then.inode,
-        ):
-            raise LaneTrouble("source", _CHANGED)
+
+def _same(file: OpenFile, then: Large) -> bool:
+    """Whether the file is the one that was opened, unchanged.  Raises OSError."""
+    now = os.fstat(file.descriptor)
+    return (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino) == (
+        then.size,
+        then.mtime_ns,
+        then.ctime_ns,
+        then.inode,
+    )

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from tntd import limits
 from tntd.errors import RemoteError
-from tntd.machines import lane_keys
+from tntd.machines import lane_keys, records
+from tntd.machines.lane_steps import LaneTrouble
 from tntd.machines.records import RecordType
 from tntd.shell.lane_channel import Channel
 from tntd.shell.lane_session import Lane, Phase
-from tntd.shell.lane_shared import LaneTrouble
 from tntd.shell.loop import Loop
 
 
@@ -96,6 +96,7 @@ class Stranger:
         lane = self._lane
         if lane is None or lane.phase is not Phase.WAITING:
             raise RemoteError("authentication", "a lane with a ticket that was used")
+        greeting = records.read_greeting(record.plain)
         self._let_go()
         self._done(self, "")
-        lane.adopt(channel)
+        lane.adopt(channel, greeting)

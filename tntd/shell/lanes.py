@@ -15,7 +15,7 @@ from logging import Logger
 from typing import Final
 
 from tntd import limits
-from tntd.effects import OpenLane
+from tntd.effects import LimitLanes, OpenLane, StartLane
 from tntd.events import LaneFailed
 from tntd.machines import lane_keys
 from tntd.shell.children import Children
@@ -24,6 +24,7 @@ from tntd.shell.files import Files
 from tntd.shell.lane_session import Lane, Phase
 from tntd.shell.lane_shared import Shared
 from tntd.shell.lane_stranger import Stranger
+from tntd.shell.lane_throttle import Throttles
 from tntd.shell.loop import Loop
 
 # The TLS exporter of the lane's link: (label, context, length) -> key; None where it is gone.
@@ -38,14 +39,16 @@ class Lanes:
     def __init__(self, loop: Loop, files: Files, children: Children, logger: Logger) -> None:
         self._loop = loop
         self._cuts = CutLog(loop)
-        self._shared = Shared(loop, files, children, logger)
+        self._shared = Shared(loop, files, children, logger, Throttles(loop))
         self._shared.budget.on_full = self._press
         self._shared.budget.on_room = self._resume
+        self._shared.throttles.up.on_free = self._shared.throttles.down.on_free = self._let_go_on
         self._lanes: dict[int, Lane] = {}
         self._strangers: dict[Stranger, tuple[str, Callable[[], None]]] = {}
 
     def open(self, effect: OpenLane, export: Export) -> None:
-        """Open a lane: LaneOpened, LaneProgressed, LaneFinished or LaneFailed follow."""
+        """Open a lane: LaneOpened, LaneProgressed, LaneEntries, LaneFinished or LaneFailed
+        follow."""
         forth, back = (
             export(lane_keys.LABEL, context, lane_keys.KEY_BYTES)
             for context in lane_keys.contexts(effect.ticket, effect.dialler, effect.acceptor)
@@ -53,12 +56,18 @@ class Lanes:
         if forth is None or back is None:
             self._loop.post(LaneFailed(effect.lane, "cut", "the link of the lane is gone"))
             return
-        if effect.sending and effect.size > limits.LANE_KEY_BYTES_MAX:
-            text = "the file is larger than one lane may carry"
-            self._loop.post(LaneFailed(effect.lane, "source", text))
-            return
         lane = self._lanes[effect.lane] = Lane(effect, forth, back, self._shared, self._ended)
         lane.start()
+
+    def start(self, effect: StartLane) -> None:
+        """Let an outgoing lane send; does nothing where there is none of that number."""
+        found = self._lanes.get(effect.lane)
+        if found is not None:
+            found.begin(effect)
+
+    def limit(self, effect: LimitLanes) -> None:
+        """Change how fast lanes may go."""
+        self._shared.throttles.limit(effect)
 
     def close(self, lane: int) -> None:
         """Drop a lane; does nothing where there is none of that number."""
@@ -107,6 +116,10 @@ class Lanes:
     def _press(self) -> None:
         for lane in list(self._lanes.values()):
             lane.press()
+
+    def _let_go_on(self) -> None:
+        for lane in list(self._lanes.values()):
+            lane.let_go_on()
 
     def _resume(self) -> None:
         for lane in list(self._lanes.values()):

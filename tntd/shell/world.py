@@ -30,6 +30,12 @@ class Lanes(Protocol):
     ) -> None:
         """Dial a lane or wait for one; `export` gives None where its link is gone."""
 
+    def start(self, effect: effects.StartLane) -> None:
+        """Let an outgoing lane send."""
+
+    def limit(self, effect: effects.LimitLanes) -> None:
+        """Change how fast lanes may go."""
+
     def close(self, lane: int) -> None:
         """Drop a lane."""
 
@@ -77,6 +83,8 @@ class World:
             effects.CloseLink: links.close,
             effects.Vouch: listener.vouch,
             effects.OpenLane: self._open_lane,
+            effects.StartLane: lanes.start,
+            effects.LimitLanes: lanes.limit,
             effects.CloseLane: lambda effect: lanes.close(effect.lane),
             effects.CloseHandle: lambda effect: files.close(effect.handle),
             effects.Ask: lambda effect: children.ask(effect.task, effect.request),

@@ -78,6 +78,11 @@ class Outbox:
             )
         return len(numbers)
 
+    def holds(self, contact: int, id: bytes) -> bool:
+        """Whether the envelope of this id is not acknowledged yet."""
+        query = "SELECT 1 FROM outbox WHERE contact = ? AND id = ?"
+        return self._sql.execute(query, (contact, id)).fetchone() is not None
+
     def was_seen(self, contact: int, id: bytes) -> bool:
         """Whether an envelope with this id was already received."""
         query = "SELECT 1 FROM seen WHERE contact = ? AND id = ?"

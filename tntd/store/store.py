@@ -12,8 +12,10 @@ from tntd.store.database import Database, StoreFailed
 from tntd.store.eventlog import EventLog
 from tntd.store.messages import Messages
 from tntd.store.outbox import Outbox
+from tntd.store.preferences import Preferences
 from tntd.store.reserve import FILE_NAME, Reserve
 from tntd.store.transfers import Transfers
+from tntd.store.trees import Trees
 
 CLIENT_REFS_KEPT_MIN = 1024
 CLIENT_REFS_KEPT_MS = 7 * 24 * 3600 * 1000  # a script that retries later than that is not retrying
@@ -39,6 +41,8 @@ class Store:
         self.messages = Messages(sql)
         self.outbox = Outbox(sql)
         self.transfers = Transfers(sql)
+        self.trees = Trees(sql)
+        self.preferences = Preferences(sql)
         self.events = EventLog(sql)
 
     @classmethod

@@ -11,32 +11,62 @@ ENDED = ("done", "failed", "cancelled", "declined")
 
 @dataclass(frozen=True, slots=True)
 class TransferRow:
-    """A transfer.  `source` is the absolute path of what goes out; `folder` and `chosen` are
-    where what comes in is to stand, committed before it is put there.  `inode`, `mtime_ns` and
-    `ctime_ns` are the source's when it was queued; `part_inode` is the part file's once it is
-    whole, checked and synced; `part` says that there may be a part file."""
+    """A transfer.
+
+    `source` is the absolute path of what goes out, `inode` and `mtime_ns` are a single file's when
+    it was queued.  `folder` and `chosen` are where what comes in is to stand, committed before
+    it is put there; `final_ctime_ns` is when that was, and `inode` then what stands there.
+    `place` orders the queue.  `by_user`: our user took the offer.  `again`: only files that failed
+    before are sent, into `chosen`.
+
+    `part` says that there may be a stage, of inode `part_inode` (of what goes out: that its source
+    was spooled only to be sent).  In it are the entries before
+    `number` (the last is `after`, `bytes_done` bytes), which was so in the boot `boot` of the
+    machine; the disk has those before `synced_number` for sure.
+    """
 
     row: int
     id: bytes
     contact: int
     outgoing: bool
+    kind: str
     name: bytes
     source: bytes | None
     size: int
+    files: int
+    counting: bool
     inode: int
     mtime_ns: int
-    ctime_ns: int
     executable: bool
     state: str
     accepted: bool
+    by_user: bool
+    place: int
+    again: bool
     bytes_done: int
+    bytes_sent: int
+    bytes_reused: int
     bytes_resent: int
+    skipped: int
+    failed: int
     error: str | None
     digest: bytes | None
     folder: bytes | None
     chosen: bytes | None
-    part_inode: int
     part: bool
+    part_inode: int
+    boot: bytes
+    number: int
+    after: bytes
+    synced_number: int
+    synced_after: bytes
+    synced_bytes: int
+    final_ctime_ns: int
+
+    @property
+    def tree(self) -> bool:
+        """Whether it is a folder."""
+        return self.kind == "folder"
 
     @property
     def ended(self) -> bool:
@@ -111,17 +141,60 @@ class Transfers:
         return rows if after is not None else rows[::-1]
 
     def live(self, contact: int | None = None) -> list[TransferRow]:
-        """All transfers (of a contact) that have not ended, oldest first."""
+        """All transfers (of a contact) that have not ended, in the order of the queue."""
         query = (
             f"SELECT {_COLUMNS} FROM transfers WHERE state NOT IN {_ENDED_SQL} "
-            "AND (? IS NULL OR contact = ?) ORDER BY row"
+            "AND (? IS NULL OR contact = ?) ORDER BY place, row"
         )
         return [_row(found) for found in self._sql.execute(query, (contact, contact))]
+
+    def ready(self, contact: int, limit: int) -> list[TransferRow]:
+        """The first `limit` that wait for a lane to this contact, in the order of the queue."""
+        query = (
+            f"SELECT {_COLUMNS} FROM transfers WHERE contact = ? AND outgoing = 1 "
+            "AND state = 'queued' AND accepted = 1 ORDER BY place, row LIMIT ?"
+        )
+        return [_row(found) for found in self._sql.execute(query, (contact, limit))]
+
+    def count_offers(self, contact: int) -> int:
+        """How many that come from this contact have not ended."""
+        query = (
+            "SELECT count(*) FROM transfers WHERE contact = ? AND outgoing = 0 "
+            f"AND state NOT IN {_ENDED_SQL}"
+        )
+        return int(self._sql.execute(query, (contact,)).fetchone()[0])
 
     def with_part(self) -> list[TransferRow]:
         """All transfers that may have a part file."""
         query = f"SELECT {_COLUMNS} FROM transfers WHERE part = 1 ORDER BY row"
         return [_row(found) for found in self._sql.execute(query)]
+
+    def needs_spooled(self, source: bytes) -> bool:
+        """Whether a transfer that has not ended is of this file, spooled only to be sent."""
+        query = (
+            "SELECT 1 FROM transfers WHERE part = 1 AND outgoing = 1 AND source = ? "
+            f"AND state NOT IN {_ENDED_SQL} LIMIT 1"
+        )
+        return self._sql.execute(query, (source,)).fetchone() is not None
+
+    def older_copy(self, row: TransferRow) -> TransferRow | None:
+        """What came from the same contact under the same name before, and arrived."""
+        found = self._sql.execute(
+            f"SELECT {_COLUMNS} FROM transfers WHERE contact = ? AND outgoing = 0 AND name = ? "
+            "AND kind = ? AND final_ctime_ns > 0 AND row <> ? ORDER BY row DESC LIMIT 1",
+            (row.contact, row.name, row.kind, row.row),
+        ).fetchone()
+        return None if found is None else _row(found)
+
+    def folders(self) -> list[bytes]:
+        """All folders where something arrived or was to arrive."""
+        query = "SELECT DISTINCT folder FROM transfers WHERE folder IS NOT NULL ORDER BY folder"
+        return [folder for (folder,) in self._sql.execute(query)]
+
+    def front(self) -> int:
+        """The place before all others in the queue."""
+        query = f"SELECT min(place) FROM transfers WHERE state NOT IN {_ENDED_SQL}"
+        return int(self._sql.execute(query).fetchone()[0] or 0) - 1
 
     def count(self, *states: str) -> int:
         """How many are in one of these states."""

@@ -27,6 +27,7 @@ Word = Annotated[str, msgspec.Meta(max_length=limits.FEATURE_CHARS_MAX)]
 Words = Annotated[str, msgspec.Meta(max_length=limits.ERROR_TEXT_CHARS_MAX)]
 NameHint = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.NAME_HINT_CHARS_MAX)]
 FileName = Annotated[bytes, msgspec.Meta(min_length=1, max_length=limits.NAME_BYTES_MAX)]
+TreePath = Annotated[bytes, msgspec.Meta(max_length=limits.TREE_PATH_BYTES_MAX)]
 Address = Annotated[str, msgspec.Meta(max_length=64)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 
@@ -111,18 +112,26 @@ class LinkError(Frame, frozen=True, kw_only=True):
 
 
 class LaneOffer(Frame, frozen=True, kw_only=True):
-    """The sender of a transfer is ready to send it over a lane with this ticket."""
+    """The sender of a transfer is ready to send it over a lane with this ticket.  `size` and
+    `files` are what it has counted by now."""
 
     ticket: Id
     transfer: Id
+    size: Number = 0
+    files: Number = 0
 
 
 class LaneAnswer(Frame, frozen=True, kw_only=True):
-    """The receiver is ready for that lane (`code` empty), or why it is not."""
+    """The receiver is ready for that lane (`code` empty), or why it is not (`text` in words).  It
+    has the entries before `number`, the last of which is `after`; `asks`: see LANE.md."""
 
     ticket: Id
     transfer: Id
     code: Word
+    text: Words = ""
+    number: Annotated[int, msgspec.Meta(ge=0, le=limits.TREE_ENTRIES_MAX)] = 0
+    after: TreePath = b""
+    asks: bool = False
 
 
 TYPES: Final[dict[int, type[Frame]]] = {
@@ -168,8 +177,9 @@ class Refused(Body, frozen=True, kw_only=True):
 
 
 class Offer(Body, frozen=True, kw_only=True):
-    """A transfer that we want to send.  `kind` is "file" (more kinds may come); `name` is
-    one path component as the sender's file system has it."""
+    """A transfer that we want to send.  `kind` is "file" or "folder"; `name` is one path component
+    as the sender's file system has it.  `counting`: a large folder, of which `size` and `files`
+    are what was counted so far."""
 
     transfer: Id
     kind: Word
@@ -178,6 +188,7 @@ class Offer(Body, frozen=True, kw_only=True):
     files: Number
     mtime_ns: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
     executable: bool
+    counting: bool = False
 
 
 class Decision(Body, frozen=True, kw_only=True):
@@ -190,11 +201,12 @@ class Decision(Body, frozen=True, kw_only=True):
 
 class Result(Body, frozen=True, kw_only=True):
     """How a transfer ended at its receiver: `error` is empty when it is whole, checked, synced
-    and under its final name."""
+    and under its final name.  `reused` bytes came from an older copy there."""
 
     transfer: Id
     error: Words = ""
     digest: Digest | None = None
+    reused: Number = 0
 
 
 class Cancel(Body, frozen=True, kw_only=True):
@@ -205,6 +217,29 @@ class Cancel(Body, frozen=True, kw_only=True):
     failed: bool = False
 
 
+class FileState(msgspec.Struct, frozen=True, array_like=True):
+    """A file of a transfer that did not arrive, and why; `state` is "skipped" or "failed"."""
+
+    path: TreePath
+    state: Word
+    reason: Words
+
+
+class Fates(Body, frozen=True, kw_only=True):
+    """Files that the receiver could not put in place; goes before the Result."""
+
+    transfer: Id
+    files: Annotated[list[FileState], msgspec.Meta(max_length=limits.FATES_MAX)]
+
+
+class Steer(Body, frozen=True, kw_only=True):
+    """What the other side's user wants of a transfer in the queue: "pause", "resume", "first" or
+    "again".  From the sender it is how things stand, from the receiver a wish."""
+
+    transfer: Id
+    act: Word
+
+
 KINDS: Final[dict[int, type[Body]]] = {
     1: Text,
     2: Read,
@@ -213,6 +248,8 @@ KINDS: Final[dict[int, type[Body]]] = {
     17: Decision,
     18: Result,
     19: Cancel,
+    20: Fates,
+    21: Steer,
 }
 KIND_NUMBERS: Final[dict[type[Body], int]] = {cls: number for number, cls in KINDS.items()}
 

@@ -1,0 +1,165 @@
+"""The verbs about the queue: look at it, decide about one transfer, see its files, tidy up."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from tntd.control.schema import Cleaned, FileList, Transfer, TransferList, TransferResult
+from tntd.limits import LIST_LIMIT_MAX
+
+from . import render, render_lists
+from .failures import TimedOut, UsageFailure
+from .steps import Bars, Call, NextEvent, Script, Show, ask_daemon
+
+FILES_SHOWN_MAX: Final = 200  # in the REPL, so that what was said does not scroll away
+
+_METHODS: Final = {
+    "get": "transfers.accept",
+    "decline": "transfers.decline",
+    "pause": "transfers.pause",
+    "resume": "transfers.resume",
+    "cancel": "transfers.cancel",
+    "first": "transfers.first",
+    "again": "transfers.again",
+}
+ACTIONS: Final = (*_METHODS, "files", "clean")
+
+
+def decline(arguments: Namespace) -> Script[None]:
+    """Refuse offers."""
+    yield from decide("decline", arguments)
+
+
+def pause(arguments: Namespace) -> Script[None]:
+    """Let transfers rest."""
+    yield from decide("pause", arguments)
+
+
+def resume(arguments: Namespace) -> Script[None]:
+    """Go on with transfers that rest."""
+    yield from decide("resume", arguments)
+
+
+def cancel(arguments: Namespace) -> Script[None]:
+    """Give transfers up."""
+    yield from decide("cancel", arguments)
+
+
+def first(arguments: Namespace) -> Script[None]:
+    """Put transfers to the front of the queue."""
+    yield from decide("first", arguments)
+
+
+def again(arguments: Namespace) -> Script[None]:
+    """Send what failed once more."""
+    yield from decide("again", arguments)
+
+
+def decide(action: str, arguments: Namespace) -> Script[None]:
+    """Ask for what the verb `action` means, for each id."""
+    # From the last to the first: the first named is to be the very first.
+    ids = reversed(arguments.id) if action == "first" else arguments.id
+    for id in ids:
+        raw, result = yield from ask_daemon(_METHODS[action], {"transfer": id}, TransferResult)
+        line = render.transfer_line(result.transfer, arguments.prefix)
+        yield Show([raw["transfer"]], [line])
+
+
+def transfers(arguments: Namespace) -> Script[None]:
+    """The queue; or with an action and an id, what that verb does."""
+    if arguments.action is not None:
+        yield from _act(arguments.action, arguments)
+        return
+    if arguments.watch:
+        yield Call("events.subscribe", {})
+    raw, result = yield from ask_daemon("transfers.list", {}, TransferList)
+    lines = [render.transfer_line(item, arguments.prefix) for item in result.transfers]
+    yield Show(raw["transfers"], lines or [render.note("no transfers yet")])
+    if arguments.watch:
+        with suppress(TimedOut):  # watching for so long was all that was asked
+            yield from _watch(arguments)
+
+
+def _act(action: str, arguments: Namespace) -> Script[None]:
+    if action == "clean":
+        yield from clean(arguments)
+    elif not arguments.id:
+        raise UsageFailure(f"transfers {action} takes the id of a transfer")
+    elif action == "files":
+        for id in arguments.id:
+            yield from _files(id, None, arguments)
+    else:
+        yield from decide(action, arguments)
+
+
+def _watch(arguments: Namespace) -> Script[None]:
+    running: dict[str, Transfer] = {}
+    waiting: set[str] = set()
+    while True:
+        event = yield NextEvent()
+        raw = event.get("transfer")
+        if not raw:
+            continue
+        item = msgspec.convert(raw, Transfer)
+        running[item.id] = item
+        if item.state != "active":
+            del running[item.id]
+        waits = item.state in ("queued", "offered")
+        if event["type"] != "transfer.progress":
+            # It is offered, taken and queued again before it moves: to people, all is waiting.
+            line = render.transfer_line(item, arguments.prefix)
+            yield Show([raw], [] if waits and item.id in waiting else [line])
+        (waiting.add if waits else waiting.discard)(item.id)
+        yield Bars(list(running.values()))
+
+
+def files(arguments: Namespace) -> Script[None]:
+    """The files of a transfer, and what became of each."""
+    yield from _files(arguments.id, arguments.state, arguments)
+
+
+def _files(id: str, state: str | None, arguments: Namespace) -> Script[None]:
+    counts: Counter[str] = Counter()
+    params: dict[str, Any] = {"transfer": id, "limit": LIST_LIMIT_MAX}
+    most = FILES_SHOWN_MAX if arguments.prefix == "/" else None
+    while True:
+        raw, result = yield from ask_daemon("transfers.files", params, FileList)
+        if not result.files or _place(result) == params.get("after"):
+            break
+        shown = [
+            (each, file)
+            for each, file in zip(raw["files"], result.files, strict=True)
+            if state in (None, file.state)
+        ]
+        left = len(shown) if most is None else most - counts.total()
+        lines = [render_lists.file_line(file) for _, file in shown[:left]]
+        yield Show([each for each, _ in shown[:left]], lines)
+        counts.update(file.state for _, file in shown[:left])
+        if len(shown) > left:
+            yield Show([], [render.note(f"there are more; all are listed by: tnt files {id}")])
+            return
+        params = {**params, "after": _place(result)}
+    yield Show([], [_end_of_files(counts, state)])
+
+
+def _place(page: FileList) -> str | dict[str, str]:
+    """The path of the last file of a page, as the daemon takes it."""
+    last = page.files[-1]
+    return last.path if last.path_bytes is None else {"path_bytes": last.path_bytes}
+
+
+def _end_of_files(counts: Counter[str], state: str | None) -> render.Line:
+    if counts:
+        return render_lists.files_summary(counts)
+    return render.note("no files yet" if state is None else f"no files are {state}")
+
+
+def clean(_arguments: Namespace) -> Script[None]:
+    """Remove what transfers that have ended left unfinished."""
+    raw, result = yield from ask_daemon("transfers.clean", {}, Cleaned)
+    yield Show([raw], [render_lists.removed(result.removed, result.bytes)])

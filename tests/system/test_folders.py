@@ -1,0 +1,163 @@
+"""Folders between real daemons: all that is in them, whole or not at all, and what failed again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from harness import wait_for
+from moving import (
+    MIB,
+    Start,
+    files_of,
+    make,
+    make_tree,
+    no_parts,
+    pair,
+    picture,
+    send,
+    transfer,
+    wait_state,
+)
+
+
+@pytest.mark.parametrize("sender", ["alice", "bob"])
+def test_a_folder_arrives_as_it_is(daemon: Start, home: Path, sender: str) -> None:
+    alice, bob = pair(daemon, home)
+    source, receiver = (alice, bob) if sender == "alice" else (bob, alice)
+    tree = make_tree(home / "photos")
+    (sent,) = send(source, receiver.name, tree)
+    done = wait_state(source, sent["id"], "done")
+    got = wait_state(receiver, sent["id"], "done")
+    final = receiver.downloads / "new_photos"
+    assert got["path"] == str(final)
+    assert picture(final) == picture(tree)
+    for each in (done, got):
+        assert each["bytes_done"] == each["bytes_total"] > 3 * MIB
+        assert each["files"] == 62
+        assert (each["skipped"], each["failed"], each["error"]) == (0, 0, None)
+    for each in (source, receiver):
+        files = files_of(each, sent["id"], limit=7)
+        assert len(files) == 62
+        assert {file["state"] for file in files} == {"verified"}
+    assert no_parts(receiver.downloads)
+
+
+def test_a_second_time_gets_the_next_number(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    tree = make_tree(home / "photos.d", files=3)
+    for name in ("new_photos.d", "new_photos (1).d"):
+        (sent,) = send(alice, "bob", tree)
+        wait_state(alice, sent["id"], "done")
+        assert picture(bob.downloads / name) == picture(tree)
+
+
+def test_an_empty_folder_and_one_named_with_a_slash(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    (home / "nothing").mkdir()
+    result = alice.rpc("transfers.send", to="bob", paths=[f"{home}/nothing/"])
+    wait_state(alice, result["transfers"][0]["id"], "done")
+    assert list((bob.downloads / "new_nothing").iterdir()) == []
+
+
+def test_what_cannot_be_sent_is_skipped_and_told(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    tree = home / "mixed"
+    tree.mkdir()
+    (tree / "good").write_text("good")
+    os.mkfifo(tree / "pipe")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tree / "socket"))
+    (tree / "out").symlink_to("../elsewhere")
+    (tree / "abs").symlink_to("/etc/passwd")
+    (tree / "in").symlink_to("good")
+    (sent,) = send(alice, "bob", tree)
+    done = wait_state(alice, sent["id"], "done")
+    assert done["skipped"] == 4
+    final = bob.downloads / "new_mixed"
+    assert sorted(path.name for path in final.iterdir()) == ["good", "in"]
+    assert os.readlink(final / "in") == "good"
+    for each in (alice, bob):
+        states = {file["path"]: file["state"] for file in files_of(each, sent["id"])}
+        assert states == {
+            "good": "verified",
+            "pipe": "skipped",
+            "socket": "skipped",
+            "out": "skipped",
+            "abs": "skipped",
+        }
+        reasons = {file["path"]: file.get("reason") for file in files_of(each, sent["id"])}
+        assert "link" in reasons["out"]
+
+
+def test_a_folder_that_is_not_there_any_more(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    bob.sigterm()
+    tree = make_tree(home / "gone", files=3)
+    (sent,) = send(alice, "bob", tree)
+    shutil.rmtree(tree)
+    bob.start()
+    failed = wait_state(alice, sent["id"], "failed")
+    assert "no such file" in failed["error"]
+    wait_state(bob, sent["id"], "failed")
+    wait_for(lambda: no_parts(bob.downloads))
+    assert not list(bob.downloads.glob("new_*"))
+
+
+def test_files_that_fail_and_then_come_again(daemon: Start, home: Path) -> None:
+    """A name that the other side already has in the folder it merges into never is replaced."""
+    alice, bob = pair(daemon, home)
+    tree = home / "work"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "fine").write_text("fine")
+    long = "x" * 250
+    deep = tree
+    for _ in range(110):  # deeper than what is taken
+        deep /= "d"
+    deep.mkdir(parents=True)
+    (deep / long).write_text("deep")
+    (sent,) = send(alice, "bob", tree)
+    failed = wait_state(alice, sent["id"], "failed")
+    assert failed["failed"] >= 1
+    got = wait_state(bob, sent["id"], "failed")
+    final = Path(got["path"])
+    assert (final / "sub" / "fine").read_text() == "fine", "the rest is there"
+    (bad,) = [file for file in files_of(alice, sent["id"]) if file["state"] == "failed"]
+    assert "deep" in bad["reason"]
+
+
+def test_a_folder_to_a_contact_who_is_away(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    bob.sigterm()
+    tree = make_tree(home / "photos", files=5)
+    (sent,) = send(alice, "bob", tree)
+    alice.restart()
+    bob.start()
+    wait_state(alice, sent["id"], "done")
+    assert picture(bob.downloads / "new_photos") == picture(tree)
+
+
+@pytest.mark.parametrize("victim", ["sender", "receiver", "both"])
+def test_killed_in_the_middle_of_a_folder(daemon: Start, home: Path, victim: str) -> None:
+    alice, bob = pair(daemon, home)
+    tree = make_tree(home / "many", files=3000)
+    make(tree / "a" / "big.bin", 150 * MIB)
+    watching = bob.client(subscribe=True)
+    (sent,) = send(alice, "bob", tree)
+    watching.wait_event("transfer.progress")
+    assert not list(bob.downloads.glob("new_*")), "no half folder under a final name"
+    for each, name in ((alice, "sender"), (bob, "receiver")):
+        if victim in (name, "both"):
+            each.kill9()
+    for each in (alice, bob):
+        if each.process is None:
+            each.start()
+    done = wait_state(alice, sent["id"], "done", timeout=120)
+    assert picture(bob.downloads / "new_many") == picture(tree)
+    assert done["bytes_resent"] <= 4 * MIB
+    assert transfer(bob, sent["id"])["state"] == "done"
+    assert no_parts(bob.downloads)

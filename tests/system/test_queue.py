@@ -1,0 +1,140 @@
+"""The queue between real daemons: paused, resumed, put first, sent to several, from either side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import RpcError, connect_pair, wait_for
+from moving import MIB, Start, digest, make, no_parts, pair, send, transfer, wait_state
+
+
+@pytest.mark.parametrize("who", ["sender", "receiver"])
+def test_paused_and_resumed_from_either_side(daemon: Start, home: Path, who: str) -> None:
+    alice, bob = pair(daemon, home)
+    hand = alice if who == "sender" else bob
+    other = bob if who == "sender" else alice
+    path = make(home / "big", 400 * MIB)
+    watching = bob.client(subscribe=True)
+    (sent,) = send(alice, "bob", path)
+    watching.wait_event("transfer.progress")
+    told = hand.client(subscribe=True)
+    assert hand.rpc("transfers.pause", transfer=sent["id"])["transfer"]["state"] == "paused"
+    first = told.wait_event("transfer.state")["transfer"]["state"]
+    assert first == "paused", "not queued in between"
+    wait_state(other, sent["id"], "paused")
+    other.restart()
+    assert transfer(other, sent["id"])["state"] == "paused", "it outlives a restart"
+    with pytest.raises(RpcError) as caught:
+        hand.rpc("transfers.pause", transfer=sent["id"])
+    assert caught.value.code == 5
+    # Whoever of the two wants to may let it go on.
+    assert other.rpc("transfers.resume", transfer=sent["id"])["transfer"]["state"] != "paused"
+    done = wait_state(alice, sent["id"], "done")
+    wait_state(bob, sent["id"], "done")
+    assert digest(bob.downloads / "new_big") == digest(path)
+    assert done["bytes_resent"] <= 4 * MIB
+
+
+def test_paused_while_the_other_side_is_away(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    bob.sigterm()
+    (sent,) = send(alice, "bob", make(home / "f", 1000))
+    alice.rpc("transfers.pause", transfer=sent["id"])
+    bob.start()
+    wait_state(bob, sent["id"], "paused")
+    bob.rpc("transfers.resume", transfer=sent["id"])
+    wait_state(alice, sent["id"], "done")
+
+
+def test_first_in_the_queue(daemon: Start, home: Path) -> None:
+    config = home / "alice.toml"
+    config.write_text("transfers_per_contact_max = 1\n")
+    alice = daemon("alice", "--config", str(config))
+    bob = daemon("bob", "--downloads", str(home / "b"))
+    connect_pair(alice, bob)
+    watching = alice.client(subscribe=True)
+    one, two, three = send(alice, "bob", *(make(home / f"f{n}", 100 * MIB + n) for n in range(3)))
+    watching.wait_event("transfer.progress")
+    wait_for(lambda: transfer(alice, three["id"])["state"] == "queued", what="it is accepted")
+    alice.rpc("transfers.first", transfer=three["id"])
+    ends: list[str] = []
+    while len(ends) < 3:
+        changed = watching.wait_event("transfer.state", timeout=60)["transfer"]
+        if changed["state"] == "done" and changed["id"] not in ends:
+            ends.append(changed["id"])
+    assert ends == [one["id"], three["id"], two["id"]]
+
+
+def test_one_send_to_several(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    carol = daemon("carol", "--downloads", str(home / "c"))
+    connect_pair(alice, carol)
+    path = make(home / "f", 5000)
+    result = alice.rpc("transfers.send", to=["bob", "carol"], paths=[str(path)])["transfers"]
+    assert [each["contact"] for each in result] == ["bob", "carol"]
+    for each in result:
+        wait_state(alice, each["id"], "done")
+    for each in (bob, carol):
+        assert digest(each.downloads / "new_f") == digest(path)
+    with pytest.raises(RpcError) as caught:
+        alice.rpc("transfers.send", to=["bob", "nobody"], paths=[str(path)])
+    assert caught.value.code == 1
+    assert len(alice.rpc("transfers.list")["transfers"]) == 2
+
+
+def test_settings_change_while_it_runs(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    bob.rpc("settings.set", name="ask_always", value=True, contact="alice")
+    (asked,) = send(alice, "bob", make(home / "f", 10))
+    wait_state(bob, asked["id"], "offered")
+    bob.rpc("settings.set", name="ask_always", value=None, contact="alice")
+    bob.rpc("settings.set", name="downloads", value=str(home / "own"), contact="alice")
+    bob.restart()
+    (taken,) = send(alice, "bob", make(home / "g", 10))
+    wait_state(alice, taken["id"], "done")
+    assert (home / "own" / "new_g").stat().st_size == 10
+    assert transfer(bob, taken["id"])["path"] == str(home / "own" / "new_g")
+    with pytest.raises(RpcError) as caught:
+        bob.rpc("settings.set", name="no such", value=1)
+    assert caught.value.code == -32602
+
+
+def test_what_is_left_over_is_cleaned(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    parts = bob.downloads / ".tnt-part"
+    watching = bob.client(subscribe=True)
+    (sent,) = send(alice, "bob", make(home / "big", 200 * MIB))
+    watching.wait_event("transfer.progress")
+    bob.rpc("transfers.pause", transfer=sent["id"])
+    ours = next(parts.iterdir()).name[:12]
+    (parts / f"{ours}orphan.part").write_bytes(b"x" * 1000)
+    (parts / f"{ours}folder.part" / "in").mkdir(parents=True)
+    (parts / f"{ours}folder.part" / "in" / "it").write_bytes(b"y" * 500)
+    (parts / "other-profile.part").write_bytes(b"of somebody else")
+    cleaned = bob.rpc("transfers.clean")
+    assert cleaned["removed"] >= 2
+    assert cleaned["bytes"] >= 1500
+    assert len(list(parts.iterdir())) == 2, "what is paused is kept, and what is not ours"
+    (parts / "other-profile.part").unlink()
+    bob.rpc("transfers.resume", transfer=sent["id"])
+    assert wait_state(alice, sent["id"], "done")["bytes_resent"] <= 4 * MIB
+    wait_for(lambda: no_parts(bob.downloads))
+
+
+@pytest.mark.parametrize("name", ["upload_bytes_per_s", "download_bytes_per_s"])
+@pytest.mark.parametrize("whom", ["all", "one contact"])
+def test_a_limit_holds_and_changes_while_it_moves(
+    daemon: Start, home: Path, name: str, whom: str
+) -> None:
+    alice, bob = pair(daemon, home)
+    limited, other = (alice, "bob") if name.startswith("up") else (bob, "alice")
+    contact = {} if whom == "all" else {"contact": other}
+    limited.rpc("settings.set", name=name, value=2 * MIB, **contact)
+    watching = bob.client(subscribe=True)
+    (sent,) = send(alice, "bob", make(home / "big", 300 * MIB))
+    watching.wait_event("transfer.progress")
+    assert transfer(bob, sent["id"])["bytes_done"] < 100 * MIB, "it has hardly begun"
+    limited.rpc("settings.set", name=name, value=None, **contact)
+    wait_state(alice, sent["id"], "done")

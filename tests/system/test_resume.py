@@ -1,0 +1,92 @@
+"""Resume and delta between real daemons: what is there is not sent again."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from harness import Daemon, wait_for
+from moving import MIB, Start, digest, make, pair, send, transfer, wait_state
+
+
+def until_half(bob: Daemon, id: str, size: int) -> None:
+    wait_for(lambda: transfer(bob, id)["bytes_done"] > size // 2, 60, "half of it is there")
+
+
+@pytest.mark.parametrize("victim", ["sender", "receiver", "both", "link"])
+def test_it_goes_on_where_it_was(daemon: Start, home: Path, victim: str) -> None:
+    alice, bob = pair(daemon, home)
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=100 * MIB)
+    size = 200 * MIB
+    path = make(home / "big", size)
+    (sent,) = send(alice, "bob", path)
+    until_half(bob, sent["id"], size)
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+    if victim == "link":
+        bob.restart()
+    for each, name in ((alice, "sender"), (bob, "receiver")):
+        if victim in (name, "both"):
+            each.kill9()
+    for each in (alice, bob):
+        if each.process is None:
+            each.start()
+    done = wait_state(alice, sent["id"], "done")
+    assert digest(bob.downloads / "new_big") == digest(path)
+    assert done["bytes_resent"] <= 4 * MIB
+    assert wait_state(bob, sent["id"], "done")["bytes_done"] == size
+
+
+def test_a_part_that_was_damaged_is_mended(daemon: Start, home: Path) -> None:
+    """As after a power loss that left holes: nothing is believed that was not read."""
+    alice, bob = pair(daemon, home)
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=100 * MIB)
+    size = 100 * MIB
+    path = make(home / "big", size)
+    (sent,) = send(alice, "bob", path)
+    until_half(bob, sent["id"], size)
+    bob.kill9()
+    (part,) = (bob.downloads / ".tnt-part").iterdir()
+    with part.open("r+b") as file:
+        for at in (0, 10 * MIB + 5, 30 * MIB):
+            file.seek(at)
+            file.write(bytes(4096))
+    bob.start()
+    wait_state(alice, sent["id"], "done")
+    assert digest(bob.downloads / "new_big") == digest(path)
+
+
+def test_only_what_changed_is_sent(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    path = make(home / "disk.img", 100 * MIB + 333)
+    (first,) = send(alice, "bob", path)
+    wait_state(alice, first["id"], "done")
+    (same,) = send(alice, "bob", path)
+    done = wait_state(alice, same["id"], "done")
+    assert wait_state(bob, same["id"], "done")["path"].endswith("new_disk (1).img")
+    assert (done["bytes_done"], done["bytes_resent"]) == (100 * MIB + 333, 0)
+    chance = random.Random(1)
+    with path.open("r+b") as file:
+        for _ in range(10):
+            file.seek(chance.randrange(100 * MIB))
+            file.write(os.urandom(100))
+        file.seek(0, 2)
+        file.write(b"more")
+    (changed,) = send(alice, "bob", path)
+    wait_state(alice, changed["id"], "done")
+    assert digest(bob.downloads / "new_disk (2).img") == digest(path)
+    assert digest(bob.downloads / "new_disk (1).img") == digest(bob.downloads / "new_disk.img")
+
+
+def test_an_older_copy_that_was_changed_here_is_not_used(daemon: Start, home: Path) -> None:
+    """Its hashes would tell the sender what our user has made of it."""
+    alice, bob = pair(daemon, home)
+    path = make(home / "f.bin", 5 * MIB)
+    (first,) = send(alice, "bob", path)
+    wait_state(alice, first["id"], "done")
+    (bob.downloads / "new_f.bin").write_bytes(path.read_bytes()[: 4 * MIB] + b"mine")
+    (second,) = send(alice, "bob", path)
+    wait_state(alice, second["id"], "done")
+    assert digest(bob.downloads / "new_f (1).bin") == digest(path)

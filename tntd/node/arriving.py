@@ -1,0 +1,203 @@
+"""From the last byte to its place: synced, named, renamed, told.
+
+    whole -> synced -> (name committed) -> published: done
+
+What holds always: the final name is committed before the stage is renamed to it, and the sender is
+told "done" in the turn that commits it, after the folder was synced; so a start after a crash
+finishes what was begun.  Nothing is ever replaced: a name that is taken gets the next number.
+Files that failed before and come again go into the folder that is there already.
+"""
+
+from __future__ import annotations
+
+from tntd import limits
+from tntd.events import LaneFinished
+from tntd.machines.naming import final_name, show_path
+from tntd.node.core import Core
+from tntd.node.mail import Mail
+from tntd.node.parts import Parts
+from tntd.node.transfers import Moving, Transfers
+from tntd.store.transfers import TransferRow
+from tntd.tasks import (
+    NOT_BEGUN,
+    Answer,
+    Done,
+    Failed,
+    Inspect,
+    Inspected,
+    MergeStage,
+    Publish,
+    SyncStage,
+    Unpacked,
+)
+from tntd.wire.frames import Fates, FileState, LaneAnswer, Result
+
+FATES_TOLD_MAX = 1024  # files that did not arrive, told one by one; the counts tell of the rest
+
+
+class Arriving:
+    """Transfers all of whose bytes are here."""
+
+    def __init__(self, core: Core, mail: Mail, transfers: Transfers, parts: Parts) -> None:
+        self._core = core
+        self._mail = mail
+        self._transfers = transfers
+        self._parts = parts
+        self._rows = core.store.transfers
+        self._under_way: set[int] = set()
+
+    def reset(self) -> None:
+        """Forget all that is not in the store."""
+        self._under_way.clear()
+
+    def has(self, row: int) -> bool:
+        """Whether this one is being put in place."""
+        return row in self._under_way
+
+    def forget(self, row: int) -> None:
+        """It ends otherwise."""
+        self._under_way.discard(row)
+
+    def resume(self, row: TransferRow) -> bool:
+        """Finish what a crash has interrupted; whether there was something."""
+        if row.chosen is None or row.again:
+            return False
+        self._under_way.add(row.row)
+        self._publish(row)
+        return True
+
+    def begin(self, moving: Moving, event: LaneFinished) -> None:
+        """All of it is written and checked: to the disk with it."""
+        changes: dict[str, object] = {"digest": event.digest or None}
+        row = self._rows.get(moving.row)
+        assert row is not None
+        changes |= {"bytes_done": event.size, "bytes_reused": event.bytes_reused}
+        self._rows.update(moving.row, **changes)
+        self._under_way.add(moving.row)
+        request = SyncStage(row.folder or self._core.profile.downloads, self._parts.name(row))
+        self._core.ask(request, lambda answer: self._synced(moving, answer))
+
+    def _synced(self, moving: Moving, answer: Answer) -> None:
+        row = self._rows.get(moving.row)
+        if row is None or row.ended:
+            self._transfers.drop(moving)
+        elif isinstance(answer, Failed) and answer.code in NOT_BEGUN:
+            self._under_way.discard(row.row)
+            self._transfers.fall_back(moving)
+            self._tell_broken(moving, row, answer.text)
+        elif not isinstance(answer, Done):
+            self._transfers.drop(moving)
+            text = answer.text if isinstance(answer, Failed) else "sync failed"
+            self._fail(row, f"the receiver's disk: {text}")
+        else:
+            self._transfers.drop(moving)
+            self._place(row)
+
+    def _tell_broken(self, moving: Moving, row: TransferRow, text: str) -> None:
+        self._core.log("warning", f"{show_path(row.name)[0]} has to wait: {text}")
+        route = self._core.routes.get(row.contact)
+        if route is not None and route.open:
+            answer = LaneAnswer(ticket=moving.ticket, transfer=row.id, code="broken", text=text)
+            self._core.send(route.link, answer)
+
+    def _place(self, row: TransferRow) -> None:
+        if not row.again or row.chosen is None:
+            self._choose(row, 0)
+            return
+        assert row.folder is not None
+        request = MergeStage(row.folder, self._parts.name(row), row.chosen, row.inode)
+        self._core.ask(request, lambda answer: self._merged(row.row, answer))
+
+    # -- under a new name ----------------------------------------------------------------
+
+    def _choose(self, row: TransferRow, number: int) -> None:
+        """Commit to a name, then ask for the rename: a crash between the two is finished later."""
+        chosen = final_name(self._core.settings.prefix, row.name, number)
+        self._publish(self._transfers.move(row, "active", chosen=chosen), number)
+
+    def _look_for_name(self, row: TransferRow, number: int) -> None:
+        """Look at one name after another and commit to the first free one: a look is a hundred
+        times cheaper than a commit and a rename that fails."""
+        if number > limits.NAME_TRIES_MAX:
+            self._fail(row, "no free name was found in the receiver's folder")
+            return
+        assert row.folder is not None
+        name = final_name(self._core.settings.prefix, row.name, number)
+        request = Inspect(row.folder.rstrip(b"/") + b"/" + name)
+        self._core.ask(request, lambda answer: self._looked(row.row, number, answer))
+
+    def _looked(self, transfer: int, number: int, answer: Answer) -> None:
+        row = self._rows.get(transfer)
+        if row is None or row.ended:
+            return
+        if isinstance(answer, Inspected):
+            self._look_for_name(row, number + 1)
+        else:
+            self._choose(row, number)
+
+    def _publish(self, row: TransferRow, number: int = -1) -> None:
+        assert row.folder is not None and row.chosen is not None
+        request = Publish(
+            folder=row.folder,
+            part=self._parts.name(row),
+            name=row.chosen,
+            inode=row.part_inode,
+            mtime_ns=row.mtime_ns,
+            executable=bool(row.executable),
+            tree=row.tree,
+        )
+        self._core.ask(request, lambda answer: self._published(row.row, number, answer))
+
+    def _published(self, transfer: int, number: int, answer: Answer) -> None:
+        row = self._rows.get(transfer)
+        if row is None or row.ended:
+            return
+        if isinstance(answer, Inspected):
+            self._done(row, inode=answer.inode, final_ctime_ns=answer.ctime_ns, part=0)
+        elif isinstance(answer, Failed) and answer.code == "EEXIST":
+            self._look_for_name(row, number + 1)
+        elif isinstance(answer, Failed) and answer.code == "ENOENT":
+            self._fail(row, "the part file vanished from the receiver's folder")
+        else:
+            text = answer.text if isinstance(answer, Failed) else "rename failed"
+            self._fail(row, f"the receiver's downloads folder: {text}")
+
+    # -- into what is there --------------------------------------------------------------
+
+    def _merged(self, transfer: int, answer: Answer) -> None:
+        row = self._rows.get(transfer)
+        if row is None or row.ended:
+            return
+        if isinstance(answer, Unpacked):
+            self._core.store.trees.put(row.row, answer.entries)
+            self._done(row, again=0)
+            self._parts.discard(row)  # what could not be moved is still in it
+        else:
+            text = answer.text if isinstance(answer, Failed) else "cannot be written"
+            self._fail(row, f"the folder that came before: {text}")
+
+    # -- the end -------------------------------------------------------------------------
+
+    def _done(self, row: TransferRow, **changes: object) -> None:
+        self._under_way.discard(row.row)
+        changes |= {"bytes_done": row.size, "error": None, "counting": 0}
+        if row.tree:
+            changes |= self._transfers.settle(row)
+            self._tell_fates(row)
+        self._transfers.move(row, "failed" if changes.get("failed") else "done", **changes)
+        result = Result(transfer=row.id, digest=row.digest, reused=row.bytes_reused)
+        self._mail.put(row.contact, result)
+
+    def _tell_fates(self, row: TransferRow) -> None:
+        trees = self._core.store.trees
+        for state in ("failed", "skipped"):
+            bad = trees.bad(row.row, state, FATES_TOLD_MAX)
+            for at in range(0, len(bad), limits.FATES_MAX):
+                some = bad[at : at + limits.FATES_MAX]
+                files = [FileState(each.path, state, each.reason[:500]) for each in some]
+                self._mail.put(row.contact, Fates(transfer=row.id, files=files))
+
+    def _fail(self, row: TransferRow, reason: str) -> None:
+        self._under_way.discard(row.row)
+        self._mail.put(row.contact, Result(transfer=row.id, error=reason[:500]))
+        self._transfers.end(row, "failed", reason, self._parts)

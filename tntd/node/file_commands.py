@@ -1,0 +1,239 @@
+"""What users and scripts ask for of files: `transfers.*` and `settings.*` (see commands.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import PurePath
+from typing import cast
+from urllib.parse import unquote_to_bytes
+
+from tntd import limits
+from tntd.control import schema
+from tntd.control.schema import Params
+from tntd.errors import Code, CommandError
+from tntd.machines.naming import show_path
+from tntd.node.commands import PENDING, Handler, Reply
+from tntd.node.contacts import Contacts
+from tntd.node.core import Core
+from tntd.node.preferences import Preferences
+from tntd.node.queue import Queue
+from tntd.store.transfers import TransferRow
+from tntd.store.trees import FileRow
+from tntd.tasks import Answer, CleanStages, Counted, Failed
+
+FILE_SHOWN_BYTES = 256  # a file in a reply, beside its path and reason
+
+
+class FileCommands:
+    """`transfers.*`."""
+
+    def __init__(
+        self, core: Core, contacts: Contacts, queue: Queue, preferences: Preferences
+    ) -> None:
+        self._core = core
+        self._contacts = contacts
+        self._queue = queue
+        self._preferences = preferences
+        self._rows = core.store.transfers
+
+    def table(self) -> dict[str, Handler]:
+        """Method names and their handlers."""
+        queue = self._queue
+        return {
+            "transfers.send": self._send,
+            "transfers.list": self._list,
+            "transfers.files": self._files,
+            "transfers.accept": self._accept,
+            "transfers.decline": self._on_row(queue.incoming.decline),
+            "transfers.cancel": self._on_row(queue.cancel),
+            "transfers.pause": self._on_row(queue.steering.pause),
+            "transfers.resume": self._on_row(queue.steering.resume),
+            "transfers.first": self._on_row(queue.steering.first),
+            "transfers.again": self._again,
+            "transfers.clean": self._clean,
+        }
+
+    def _on_row(self, act: Callable[[TransferRow], TransferRow]) -> Handler:
+        def handle(params: Params, _reply: Reply) -> object:
+            return self._result(act(self._row(params)))
+
+        return handle
+
+    def _accept(self, params: Params, _reply: Reply) -> object:
+        assert isinstance(params, schema.AcceptTransferParams)
+        folder = None if params.folder is None else exact_path(params.folder)
+        return self._result(self._queue.incoming.accept(self._row(params), folder))
+
+    def _row(self, params: Params) -> TransferRow:
+        assert isinstance(
+            params, schema.TransferParams | schema.AcceptTransferParams | schema.ListFilesParams
+        )
+        return self._queue.transfers.find(params.transfer)
+
+    def _result(self, row: TransferRow) -> schema.TransferResult:
+        return schema.TransferResult(transfer=self._queue.transfers.show(row))
+
+    def _shown(self, rows: list[TransferRow]) -> schema.TransferList:
+        return schema.TransferList(transfers=[self._queue.transfers.show(row) for row in rows])
+
+    def _send(self, params: Params, reply: Reply) -> object:
+        assert isinstance(params, schema.SendTransferParams)
+        names = [params.to] if isinstance(params.to, str) else params.to
+        contacts = [self._contacts.find(name) for name in dict.fromkeys(names)]
+        paths = [exact_path(each) for each in params.paths]
+        if len(contacts) * len(paths) > limits.PATHS_MAX:
+            count = f"{len(contacts)} contacts and {len(paths)} paths"
+            hint = f"at most {limits.PATHS_MAX} transfers at a time; send some of them first"
+            raise CommandError(Code.LIMIT, f"{count} are too many for one send", hint)
+
+        def done(outcome: list[TransferRow] | CommandError) -> None:
+            reply(outcome if isinstance(outcome, CommandError) else self._shown(outcome))
+
+        ref = params.client_ref
+        known = None if ref is None else self._core.store.get_client_ref("transfers", ref)
+        if known is not None:
+            rows = [self._rows.get(number) for number in known]
+            return self._shown([row for row in rows if row is not None])
+        self._queue.sending.send(list(dict.fromkeys(contacts)), paths, ref, done)
+        return PENDING
+
+    def _list(self, params: Params, _reply: Reply) -> object:
+        assert isinstance(params, schema.ListTransfersParams)
+        find = self._queue.transfers.find
+        before = None if params.before is None else find(params.before).row
+        after = None if params.after is None else find(params.after).row
+        return self._shown(self._rows.page(params.state, params.limit, before, after))
+
+    # -- one by one --------------------------------------------------------------------
+
+    def _files(self, params: Params, _reply: Reply) -> object:
+        assert isinstance(params, schema.ListFilesParams)
+        row = self._row(params)
+        after = None if params.after is None else tree_path(params.after)
+        if not row.tree:
+            return schema.FileList(files=[] if after is not None else [_only_file(row)])
+        files: list[schema.TransferFile] = []
+        room = limits.REPLY_BYTES_MAX
+        for each in self._core.store.trees.page(row.row, after, params.limit):
+            # JSON writes at worst six characters for one byte, and odd paths are shown twice.
+            room -= FILE_SHOWN_BYTES + 12 * len(each.path) + 6 * len(each.reason)
+            if files and room < 0:
+                break
+            files.append(_file(replace(each, state=_shown_state(row, each.state))))
+        return schema.FileList(files=files)
+
+    def _again(self, params: Params, reply: Reply) -> object:
+        def done(outcome: list[TransferRow] | CommandError) -> None:
+            reply(outcome if isinstance(outcome, CommandError) else self._result(outcome[0]))
+
+        self._queue.steering.again(self._row(params), done)
+        return PENDING
+
+    # -- what is left over -------------------------------------------------------------
+
+    def _clean(self, _params: Params, reply: Reply) -> object:
+        keep: dict[bytes, list[bytes]] = {self._core.profile.downloads: []}
+        for folder in self._rows.folders():
+            keep.setdefault(folder, [])
+        for row in self._rows.live():
+            if not row.outgoing and row.folder is not None:
+                keep[row.folder].append(self._queue.parts.name(row))
+        self._clean_next(list(keep.items()), 0, 0, reply)
+        return PENDING
+
+    def _clean_next(
+        self, left: list[tuple[bytes, list[bytes]]], removed: int, size: int, reply: Reply
+    ) -> None:
+        if not left:
+            reply(schema.Cleaned(removed=removed, bytes=size))
+            return
+        folder, keep = left[0]
+
+        def cleaned(answer: Answer) -> None:
+            if isinstance(answer, Failed) and answer.code != "ENOENT":
+                shown = show_path(folder)[0]
+                reply(CommandError(Code.PATH, f"{shown}: {answer.text}", "see its permissions"))
+                return
+            counted = answer if isinstance(answer, Counted) else Counted(0, 0, True)
+            rest = left[1:] if counted.end else left
+            self._clean_next(rest, removed + counted.files, size + counted.bytes, reply)
+
+        self._core.ask(CleanStages(folder, self._queue.parts.prefix, keep), cleaned)
+
+
+class SettingCommands:
+    """`settings.*`."""
+
+    def __init__(
+        self,
+        contacts: Contacts,
+        preferences: Preferences,
+        changed: Callable[[], None],
+    ) -> None:
+        self._contacts = contacts
+        self._preferences = preferences
+        self._changed = changed
+
+    def table(self) -> dict[str, Handler]:
+        """Method names and their handlers."""
+        return {"settings.list": self._list, "settings.set": self._set}
+
+    def _list(self, params: Params, _reply: Reply) -> object:
+        assert isinstance(params, schema.ListSettingsParams)
+        contact = None if params.contact is None else self._contacts.find(params.contact)
+        return schema.SettingList(settings=self._preferences.list(contact))
+
+    def _set(self, params: Params, _reply: Reply) -> object:
+        assert isinstance(params, schema.SetSettingParams)
+        contact = None if params.contact is None else self._contacts.find(params.contact)
+        value: object = params.value
+        if isinstance(params.value, schema.PathBytes):
+            value = unquote_to_bytes(params.value.path_bytes)
+        setting = self._preferences.set(params.name, value, contact)
+        self._changed()
+        return setting
+
+
+def _shown_state(transfer: TransferRow, state: str) -> str:
+    """What a stored state means to users."""
+    if state == "again":
+        return "waiting"
+    if state == "waiting":
+        return "verified" if transfer.state in ("done", "failed") else "active"
+    return state
+
+
+def _only_file(row: TransferRow) -> schema.TransferFile:
+    states = {"done": "verified", "active": "active", "failed": "failed"}
+    state = states.get(row.state, "waiting")
+    return _file(FileRow(row.name, row.size, state, row.error or "" if state == "failed" else ""))
+
+
+def _file(row: FileRow) -> schema.TransferFile:
+    shown, exact = show_path(row.path)
+    return schema.TransferFile(
+        path=shown,
+        path_bytes=exact,
+        size=row.size,
+        state=cast(schema.FileState, row.state),
+        reason=row.reason or None,
+    )
+
+
+def tree_path(given: str | schema.PathBytes) -> bytes:
+    """The bytes of a path below a folder that is sent."""
+    if isinstance(given, schema.PathBytes):
+        return unquote_to_bytes(given.path_bytes)
+    return given.encode("utf-8", "surrogateescape")
+
+
+def exact_path(given: str | schema.PathBytes) -> bytes:
+    """The bytes of an absolute path.  Raises CommandError(PATH)."""
+    path = tree_path(given)
+    text = path.decode("utf-8", "surrogateescape")
+    if b"\0" in path or not PurePath(text).is_absolute():
+        raise CommandError(
+            Code.PATH, f"not an absolute path: {text[:200]!r}", "give the whole path, from the root"
+        )
+    return path

@@ -1,0 +1,250 @@
+"""The end of a stage: brought to the disk, given its name, or merged into what has one.
+
+What holds always:
+- Nothing is ever replaced: not by the name that a stage gets, nor by a file that is moved into a
+  folder that is there.
+- A task done twice is as one done once.  What tells our own finished work from a thing of somebody
+  else is the inode of the stage.
+- A sync that failed is told as such and not tried again: the system reports lost data once and
+  forgets it.  A stage that is a folder is synced through the descriptor that was open while it was
+  written to, where there is one: that is the one which is told.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+from tntd.limits import KIB
+from tntd.machines import tree
+from tntd.shell import child_file, child_folder, child_stage, child_tree
+from tntd.shell.child_folder import PART_FOLDER, Folder, Listing
+from tntd.tasks import Done, Entry, Inspected, MergeStage, Publish, SyncStage, Unpacked
+
+_FATES_BYTES_MAX: Final = 512 * KIB  # told of one merge; more would not fit an answer
+
+
+# -- to the disk --------------------------------------------------------------------------
+
+
+def sync_stage(task: SyncStage) -> Done:
+    """Bring all of a stage to the disk, and that it is there."""
+    child_folder.check_name(task.name)
+    with child_stage.open_folder(task.folder) as folder:
+        with child_stage.part_folder(folder) as parts:
+            if stat.S_ISDIR(parts.look(task.name).st_mode):
+                _sync_tree(child_stage.hold(task.folder, task.name).root)
+            else:
+                _sync_file(parts, task.name)
+            parts.sync()
+        folder.sync()
+    return Done()
+
+
+def _sync_tree(root: Folder) -> None:
+    if root.descriptor >= 0 and (
+        child_file.is_in_memory(root.descriptor) or child_file.sync_all(root.descriptor)
+    ):
+        return
+    for found in child_tree.walk(root.again(), everything=True):
+        if found.folder is None:
+            continue
+        if found.what == "file":
+            _sync_file(found.folder, found.name)
+        elif found.what == "folder_end":
+            found.folder.sync()
+
+
+def _sync_file(folder: Folder, name: bytes) -> None:
+    descriptor = folder.open_file(name)
+    try:
+        child_file.sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# -- to its name --------------------------------------------------------------------------
+
+
+def publish(task: Publish) -> Inspected:
+    """Give a stage its final name."""
+    child_folder.check_name(task.part)
+    child_folder.check_name(task.name)
+    child_stage.drop(task.folder, task.part)
+    with child_stage.open_folder(task.folder) as folder:
+        if not _is_published(folder, task):
+            with child_stage.part_folder(folder) as parts:
+                _finish(parts, task)
+                parts.move(task.part, folder, task.name, tree=task.tree)
+                folder.sync()
+                parts.sync()
+        folder.remove_child(PART_FOLDER)
+        free = child_file.free_bytes(folder.descriptor if folder.descriptor >= 0 else task.folder)
+        return child_file.inspected(folder.look(task.name), free)
+
+
+def _is_published(folder: Folder, task: Publish) -> bool:
+    """Whether this was done before, wholly or up to its last step, which is then done here.
+
+    Raises OSError: ENOENT where neither the stage nor its published form is there, EEXIST where
+    something else has the name.
+    """
+    there = folder.find(task.name)
+    ours = there is not None and _is_stage(there, task)
+    try:
+        with child_stage.part_folder(folder) as parts:
+            part = parts.find(task.part)
+            if ours and not task.tree and part is not None and part.st_ino == task.inode:
+                parts.remove(task.part)  # linked to its name, and then the machine stopped
+                parts.sync()
+    except FileNotFoundError:
+        part = None
+    if ours:
+        folder.sync()
+    elif part is None:
+        raise OSError(errno.ENOENT, "")
+    elif there is not None:
+        raise OSError(errno.EEXIST, "")
+    return ours
+
+
+def _is_stage(found: os.stat_result, task: Publish) -> bool:
+    kind = stat.S_ISDIR if task.tree else stat.S_ISREG
+    return kind(found.st_mode) and found.st_ino == task.inode
+
+
+def _finish(parts: Folder, task: Publish) -> None:
+    """Times and mode of a file, on the disk before the name is; a folder has its own."""
+    if task.tree:
+        if not _is_stage(parts.look(task.part), task):
+            raise OSError(errno.ESTALE, "")
+        return
+    descriptor = parts.open_file(task.part)
+    try:
+        found = os.fstat(descriptor)
+        child_file.must_be_file(found)
+        if found.st_ino != task.inode:
+            raise OSError(errno.ESTALE, "")
+        child_file.set_mode(descriptor, task.executable)
+        where = descriptor if os.utime in os.supports_fd else parts.where(task.part)
+        child_file.set_time(where, task.mtime_ns, found.st_atime_ns)
+        child_file.sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# -- into a folder that is there ----------------------------------------------------------
+
+
+def merge_stage(task: MergeStage) -> Unpacked:
+    """Move what is in a stage into a folder, and remove the stage where nothing is left."""
+    child_folder.check_name(task.name)
+    child_folder.check_name(task.into)
+    child_stage.drop(task.folder, task.name)
+    fates: list[Entry] = []
+    with child_stage.open_folder(task.folder) as folder, folder.child(task.into) as target:
+        if target.status().st_ino != task.inode:
+            raise OSError(errno.ESTALE, "")
+        try:
+            with child_stage.part_folder(folder) as parts:
+                with parts.child(task.name) as stage:
+                    fates = _merge(stage, target)
+                _sync_tree(target)
+                parts.remove_child(task.name)
+                parts.sync()
+        except FileNotFoundError:
+            _sync_tree(target)  # done before
+        folder.remove_child(PART_FOLDER)
+    return Unpacked(fates, 0, b"", 0)
+
+
+def _merge(stage: Folder, target: Folder) -> list[Entry]:
+    """Move all that can be moved; what is left.  Once more where something went: a listing may
+    miss what moved while it was read."""
+    while True:
+        merge = _Merge(stage, target)
+        merge.run()
+        if not merge.moved:
+            return merge.fates
+
+
+class _Merge:
+    """One pass over a stage."""
+
+    def __init__(self, stage: Folder, target: Folder) -> None:
+        # Folders on the way down, each with where its contents go (None: nowhere), its open
+        # listing, its path, and its name.
+        self._way: list[tuple[Folder, Folder | None, Listing, bytes, bytes]] = [
+            (stage, target, stage.scan(), b"", b"")
+        ]
+        self._bytes = 0
+        self.moved = False
+        self.fates: list[Entry] = []
+
+    def run(self) -> None:
+        """Do it."""
+        try:
+            while self._way:
+                source, target, listing, path, _ = self._way[-1]
+                entry = next(listing, None)
+                if entry is None:
+                    self._leave()
+                    continue
+                name = os.fsencode(entry.name)
+                self._take(source, target, name, tree.join(path, name))
+        finally:
+            while self._way:
+                self._leave()
+
+    def _take(self, source: Folder, target: Folder | None, name: bytes, path: bytes) -> None:
+        found = source.find(name)
+        if found is None:
+            return
+        is_folder = stat.S_ISDIR(found.st_mode)
+        if target is not None and self._move(source, target, name, found):
+            self.moved = True
+        elif is_folder:
+            inner = source.child(name)
+            into = _existing(target, name) if target is not None else None
+            self._way.append((inner, into, inner.scan(), path, name))
+        else:
+            self._fail(path, found.st_size)
+
+    @staticmethod
+    def _move(source: Folder, target: Folder, name: bytes, found: os.stat_result) -> bool:
+        try:
+            source.move(name, target, name, tree=stat.S_ISDIR(found.st_mode))
+        except FileExistsError:
+            there = target.find(name)
+            if stat.S_ISDIR(found.st_mode) or there is None:
+                return False
+            if not os.path.samestat(there, found):
+                return False
+            source.remove(name)  # linked to its name, and then the machine stopped
+        return True
+
+    def _leave(self) -> None:
+        source, target, listing, _, name = self._way.pop()
+        listing.close()
+        if self._way:  # else they belong to the caller
+            source.close()
+            if target is not None:
+                target.close()
+            self._way[-1][0].remove_child(name)
+
+    def _fail(self, path: bytes, size: int) -> None:
+        self._bytes += len(path) + 64
+        if self._bytes <= _FATES_BYTES_MAX:
+            self.fates.append(Entry(path, size, "failed", tree.TAKEN_THERE))
+
+
+def _existing(target: Folder, name: bytes) -> Folder | None:
+    """The folder of that name; None where the name is taken by something else."""
+    try:
+        return target.child(name)
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE}:
+            raise
+        return None

@@ -1,0 +1,122 @@
+"""The files of transferred folders, and what became of each.
+
+What holds always: a file has one row for each transfer; what is told again replaces what was
+told before.  A single file is not in here: its transfer says all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tntd.limits import TREE_BYTES_MAX
+from tntd.tasks import Entry
+
+_PUT = (
+    "INSERT INTO tree_files(transfer, path, size, state, reason) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET size = excluded.size, reason = excluded.reason, "
+    # What is to be sent once more stays so when it goes out: only the receiver's word ends that.
+    "state = CASE WHEN state = 'again' AND excluded.state = 'waiting' THEN state "
+    "ELSE excluded.state END"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file of a folder.  `state` is "verified" (receiver), "waiting" (sender: it was sent, and is
+    verified when the transfer has ended), "again" (it is to be sent once more), "skipped" or
+    "failed"."""
+
+    path: bytes
+    size: int
+    state: str
+    reason: str
+
+
+class Trees:
+    """The table `tree_files`."""
+
+    def __init__(self, sql: sqlite3.Connection) -> None:
+        self._sql = sql
+
+    def put(self, transfer: int, entries: Iterable[Entry]) -> None:
+        """What became of these files."""
+        rows = [(transfer, each.path, each.size, each.state, each.reason) for each in entries]
+        self._sql.executemany(_PUT, rows)
+
+    def page(self, transfer: int, after: bytes | None, limit: int) -> list[FileRow]:
+        """Up to `limit` files by path, those behind the path `after`."""
+        found = self._sql.execute(
+            "SELECT path, size, state, reason FROM tree_files "
+            "WHERE transfer = ? AND (? IS NULL OR path > ?) ORDER BY path LIMIT ?",
+            (transfer, after, after, limit),
+        )
+        return [FileRow(*each) for each in found]
+
+    def bad(self, transfer: int, state: str, limit: int) -> list[FileRow]:
+        """Up to `limit` files that are "failed" (or "skipped"), by path."""
+        found = self._sql.execute(
+            "SELECT path, size, state, reason FROM tree_files INDEXED BY tree_files_bad "
+            "WHERE transfer = ? AND state = ? AND state IN ('failed', 'skipped', 'again') "
+            "ORDER BY path LIMIT ?",
+            (transfer, state, limit),
+        )
+        return [FileRow(*each) for each in found]
+
+    def count_bad(self, transfer: int) -> tuple[int, int]:
+        """How many were skipped, and how many failed."""
+        found = dict(
+            self._sql.execute(
+                "SELECT state, count(*) FROM tree_files "
+                "WHERE transfer = ? AND state IN ('failed', 'skipped', 'again') GROUP BY state",
+                (transfer,),
+            ).fetchall()
+        )
+        return found.get("skipped", 0), found.get("failed", 0)
+
+    def count(self, transfer: int) -> tuple[int, int, int]:
+        """How many files there are that were not skipped, their bytes, and the bytes of those that
+        arrived.  Reads all rows: about a millisecond for each 10,000 files."""
+        found = self._sql.execute(
+            # Not sum(): the sizes of files that failed are what the other side says.
+            "SELECT count(*), total(size), "
+            "total(CASE WHEN state IN ('verified', 'waiting') THEN size END) "
+            "FROM tree_files WHERE transfer = ? AND state <> 'skipped'",
+            (transfer,),
+        ).fetchone()
+        files, size, done = (min(int(each), TREE_BYTES_MAX) for each in found)
+        return files, size, done
+
+    def bytes_failed(self, transfer: int) -> int:
+        """The bytes of the files that failed."""
+        query = (
+            "SELECT total(size) FROM tree_files WHERE transfer = ? AND state = 'failed' "
+            "AND state IN ('failed', 'skipped', 'again')"
+        )
+        return min(int(self._sql.execute(query, (transfer,)).fetchone()[0]), TREE_BYTES_MAX)
+
+    def sizes(self, transfer: int, paths: Iterable[bytes]) -> dict[bytes, int]:
+        """The sizes of those of these files that there are."""
+        query = "SELECT size FROM tree_files WHERE transfer = ? AND path = ?"
+        found = {path: self._sql.execute(query, (transfer, path)).fetchone() for path in paths}
+        return {path: row[0] for path, row in found.items() if row is not None}
+
+    def restore(self, transfer: int, paths: Iterable[bytes]) -> None:
+        """These files are to be sent again."""
+        self._sql.executemany(
+            "UPDATE tree_files SET state = 'again', reason = '' WHERE transfer = ? AND path = ?",
+            [(transfer, path) for path in paths],
+        )
+
+    def arrived(self, transfer: int) -> None:
+        """What was sent again has arrived, where it is not told as failed."""
+        self._sql.execute(
+            "UPDATE tree_files INDEXED BY tree_files_bad SET state = 'waiting' "
+            "WHERE transfer = ? AND state = 'again' AND state IN ('failed', 'skipped', 'again')",
+            (transfer,),
+        )
+
+    def again(self, transfer: int, limit: int) -> list[bytes]:
+        """Paths of up to `limit` files that are to be sent again."""
+        return [each.path for each in self.bad(transfer, "again", limit)]
