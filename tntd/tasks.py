@@ -51,7 +51,8 @@ class Publish(Task, tag="publish", frozen=True):
     """disk: set times and mode of the synced part, rename it to `folder/name` without ever
     replacing anything, sync the folder.  Repeated after a crash it is done once: where the
     part is gone and `folder/name` has the part's `inode`, it is Done.  EEXIST where the name
-    is taken by anything else.  A stage that is a folder (`tree`) was synced before and keeps
+    is taken by anything else.  UNSURE where it may have its name, but not for sure on the disk:
+    to be asked again.  A stage that is a folder (`tree`) was synced before and keeps
     its times.  -> Inspected (of what stands there now)"""
 
     folder: bytes
@@ -189,6 +190,7 @@ class SyncStage(Task, tag="sync_stage", frozen=True):
 class MergeStage(Task, tag="merge_stage", frozen=True):
     """disk: move the files of a stage into the folder `into` (of that inode) below `folder`,
     never in place of anything, and sync.  The stage is removed where nothing is left in it.
+    UNSURE where some may have been moved: to be asked again.
     -> Unpacked (what could not be moved, as failed; of that as much as fits an answer)"""
 
     folder: bytes
@@ -322,7 +324,8 @@ class Resolved(msgspec.Struct, frozen=True, tag="resolved", tag_field="is"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="is"):
-    """The task failed: `code` is the name of an errno ("ENOENT"), "UNRESOLVED" or "TIMEOUT";
+    """The task failed: `code` is the name of an errno ("ENOENT"), or a word of a task's own;
+    "TIMEOUT" and "ECHILD" (the child keeps ending) leave open whether it was done;
     `text` says it in words without the path."""
 
     code: str
@@ -335,6 +338,8 @@ PASSING = frozenset({"EMFILE", "ENFILE", "ENOSPC", "EDQUOT"})
 # Of a sync: it was not begun.  Whatever else it says is said once: what was written since the last
 # one may be lost, although it is still read as it was written.
 NOT_BEGUN = frozenset({"EMFILE", "ENFILE"})
+# It may have been done, wholly or in part: to be asked again until it is known.
+OPEN = frozenset({"UNSURE", "TIMEOUT", "ECHILD"})
 
 AnyTask = (
     Inspect

@@ -150,6 +150,7 @@ class Rows:
             "place": self.number(),
             "by_user": source.below(2),
             "again": source.below(2),
+            "merging": source.below(2),
             "skipped": source.pick(EDGES),
             "failed": source.pick(EDGES),
             "bytes_sent": source.pick(EDGES),

@@ -453,6 +453,57 @@ def test_a_claim_that_fails_is_taken_back(place: Place, monkeypatch: pytest.Monk
     assert isinstance(do(place.publish(inode)), Inspected)
 
 
+def fail_syncs_of_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that has just broken."""
+
+    def fails(_: object) -> None:
+        raise OSError(5, "broken")
+
+    monkeypatch.setattr(child_folder, "sync", fails)
+    monkeypatch.setattr(child_file, "sync_all", fails)
+
+
+@pytest.mark.parametrize("is_tree", [True, False])
+def test_what_has_its_name_is_not_forgotten(
+    place: Place, monkeypatch: pytest.MonkeyPatch, is_tree: bool
+) -> None:
+    task = place.publish(place.prepare(is_tree).inode, tree=is_tree)
+    with monkeypatch.context() as patch:
+        fail_syncs_of_folders(patch)
+        for _ in range(3):
+            assert code(task) == "UNSURE"
+            assert "final" in os.listdir(place.path) and not place.stage.exists()
+    assert isinstance(do(task), Inspected)
+    assert os.listdir(place.path) == ["final"]
+
+
+def test_a_look_that_fails_says_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = place.publish(place.prepare().inode)
+
+    def fails(*_: object) -> None:
+        raise OSError(5, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(child_folder.Folder, "look", fails)
+        assert code(task) == "UNSURE"
+    assert isinstance(do(task), Inspected)
+
+
+def test_a_file_whose_old_name_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_the_exclusive_rename(monkeypatch)
+    task = place.publish(place.prepare(tree=False).inode, tree=False)
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(5, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", fails)
+        assert code(task) == "UNSURE"
+    assert (place.path / "final").stat().st_nlink == 2
+    assert isinstance(do(task), Inspected)
+    assert (place.path / "final").stat().st_nlink == 1
+
+
 def test_what_is_not_the_stage_is_not_published(place: Place) -> None:
     inode = place.prepare().inode
     assert code(place.publish(inode + 1)) == "ESTALE"
@@ -494,6 +545,39 @@ def test_merge(place: Place) -> None:
     for _ in range(2):
         assert do(task) == Unpacked([], 0, b"", 0)
     assert os.listdir(place.path) == ["final"] and (final / "door" / "e").exists()
+
+
+def test_what_was_moved_is_not_forgotten(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.prepare()
+    final = place.path / "final"
+    final.mkdir()
+    for name in ("moved", "taken"):
+        (place.stage / name).write_bytes(b"x")
+    (final / "taken").touch()
+    task = MergeStage(place.bytes, b"stage", b"final", final.stat().st_ino)
+    with monkeypatch.context() as patch:
+        fail_syncs_of_folders(patch)
+        for _ in range(3):
+            assert code(task) == "UNSURE"
+    answer = Unpacked([Entry(b"taken", 1, "failed", tree.TAKEN_THERE)], 0, b"", 0)
+    assert do(task) == answer == do(task)
+    assert (final / "moved").read_bytes() == b"x"
+
+
+def test_a_merge_with_somebody_else_at_work(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.prepare()
+    final = place.path / "final"
+    final.mkdir()
+    (place.stage / "f").write_bytes(b"x")
+    task = MergeStage(place.bytes, b"stage", b"final", final.stat().st_ino)
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(2, "gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(child_folder.Folder, "move", fails)
+        assert code(task) == "UNSURE"
+    assert do(task) == Unpacked([], 0, b"", 0) and (final / "f").exists()
 
 
 def test_merge_into_another_folder(place: Place) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tntd import tasks
 from tntd.events import Answered
+from tntd.shell.child_stage_end import Unsure
 from tntd.tasks import Answer, AnyTask, Failed, Resolve, Resolved
 
 from .child_source import Source, Steps
@@ -136,7 +137,8 @@ class Child:
         except StopIteration as end:
             self._answer(end.value)
         except OSError as error:
-            name = errno.errorcode.get(error.errno or 0, "EIO")
+            unsure = isinstance(error, Unsure)
+            name = "UNSURE" if unsure else errno.errorcode.get(error.errno or 0, "EIO")
             self._answer(Failed(name, (error.strerror or "").lower()))
         else:
             delay = self._delay_s * self._rng.random()

@@ -15,6 +15,7 @@ from tntd.errors import RemoteError
 from tntd.machines import pack_record, tree
 from tntd.machines.blocks import block_hash, digest_of
 from tntd.machines.pack_record import PackedEntry, TreeEntry
+from tntd.shell.child_stage_end import unsure
 from tntd.tasks import (
     CleanStages,
     CopyRange,
@@ -331,14 +332,16 @@ class Stage:
     def publish(self, task: Publish) -> Steps:
         """Give a stage its final name."""
         disk = self._disk
-        disk.check()
+        with unsure():
+            disk.check()
         folder = disk.folder(task.folder)
         yield
         there = folder.names.get(task.name)
         if there is None or isinstance(there, Folder) != task.tree or there.inode != task.inode:
             yield from self._rename(task, folder)
         yield
-        disk.check()
+        with unsure():
+            disk.check()
         disk.sync_folder(folder)
         yield
         self._remove_parts(folder)
@@ -372,7 +375,8 @@ class Stage:
     def merge(self, task: MergeStage) -> Steps:
         """Move what is in a stage into a folder that is there."""
         disk = self._disk
-        disk.check()
+        with unsure():
+            disk.check()
         folder = disk.folder(task.folder)
         target = folder.names.get(task.into)
         if target is None:
@@ -387,13 +391,15 @@ class Stage:
         stage = parts.names.get(task.name) if isinstance(parts, Folder) else None
         if isinstance(parts, Folder) and isinstance(stage, Folder):
             yield from self._merge(stage, target, b"", fates)
-            self.sync_tree(target)
+            with unsure():
+                self.sync_tree(target)
             yield
             if not stage.names:
                 disk.change((parts, task.name, None))
             disk.sync_folder(parts)
         else:
-            self.sync_tree(target)
+            with unsure():
+                self.sync_tree(target)
         self._remove_parts(folder)
         return Unpacked(fates, 0, b"", 0)
 

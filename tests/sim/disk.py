@@ -109,7 +109,6 @@ class Disk:
         self.free = free
         self.full = False
         self.error_chance = 0.0
-        self.errors = 0  # so many have been told
 
     @property
     def now_ns(self) -> int:
@@ -119,7 +118,6 @@ class Disk:
     def check(self, *, writing: bool = False) -> None:
         """Raises the OSError that is due."""
         if self.error_chance and self._rng.random() < self.error_chance:
-            self.errors += 1
             raise failed(errno.EIO)
         if writing and self.full:
             raise failed(errno.ENOSPC)

@@ -368,6 +368,16 @@ def a_broken_lane_is_not_told() -> Any:
 
 
 @mutant
+def what_may_have_its_name_is_given_up() -> Any:
+    """A disk that fails right after the rename ends the transfer, which is sent again."""
+
+    def give_up(self: Arriving, row: Any, failed: Failed) -> None:
+        self._fail(row, failed.text)
+
+    return mock.patch.object(Arriving, "_wait", give_up)
+
+
+@mutant
 def a_name_that_is_taken_fails() -> Any:
     """A failed rename is told as done."""
     published = Arriving._published

@@ -481,6 +481,63 @@ def test_what_a_failed_sync_has_lost_is_not_believed(act):
     scenario(full, faults=Faults(disk_s=0.1))
 
 
+def failing_once_there(world: World, there: Callable[[], bool]) -> None:
+    """Bob's disk fails from when something has its place, but is not told as done, for a while."""
+    machine = world.machines[1]
+    wait_until(world, there)
+    machine.disk.error_chance = 1.0
+    world.heap.run(world.heap.now + 30.0)
+    assert "done" not in states(world)[0] + states(world)[1]
+    machine.disk.error_chance = 0.0
+    world.heap.run(world.heap.now + 60.0)
+    assert states(world) == [["done"], ["done"]]
+
+
+@pytest.mark.parametrize("act", [send_a_tree, send_a_file])
+def test_what_has_its_name_is_not_forgotten_where_the_disk_fails_then(act):
+    def fail(world: World) -> None:
+        act(world)
+        names = world.machines[1].disk.folder(DOWNLOADS).names
+        failing_once_there(world, lambda: any(name.startswith(b"new_") for name in names))
+        assert len(names) == 1
+
+    scenario(fail, faults=Faults(disk_s=0.4))
+
+
+def one_file_fails(world: World) -> bytes:
+    """Ann sends a folder, one file of which fails; where that belongs."""
+    ann, _ = friends(world)
+    ann.make_source(SOURCES + b"/tree/changes", 9000)
+    ann.send_paths(ann.friends[0], [SOURCES + b"/tree"])
+    ann.machine.source_trap = 2
+    world.heap.run(world.heap.now + 30.0)
+    assert states(world) == [["failed"], ["failed"]]
+    return DOWNLOADS + b"/new_tree/changes"
+
+
+def test_what_was_moved_to_its_folder_is_not_forgotten_where_the_disk_fails_then():
+    def fail(world: World) -> None:
+        place = one_file_fails(world)
+        steer(friends(world)[0], "again")
+        disk = world.machines[1].disk
+        failing_once_there(world, lambda: disk.find(place) is not None)
+
+    scenario(fail, faults=Faults(disk_s=0.4))
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["crash", "power"])
+def test_what_was_moved_to_its_folder_is_not_forgotten_by_who_ends_then(power: bool):
+    def end(world: World) -> None:
+        place, bob = one_file_fails(world), world.machines[1]
+        steer(friends(world)[0], "again")
+        wait_until(world, lambda: bob.disk.find(place) is not None)
+        bob.end("power" if power else "crash")
+        world.heap.run(world.heap.now + 30.0)
+        assert states(world) == [["done"], ["done"]]
+
+    scenario(end, faults=Faults(disk_s=0.4))
+
+
 def is_asked(machine: Machine, task: type) -> bool:
     """Whether the child has such a task."""
     process = machine.process

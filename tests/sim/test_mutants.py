@@ -15,6 +15,7 @@ LIKELY = {
     "an undone turn lets go of nothing": 38,
     "cursors outlive a restore": 10,
     "nothing is finished after a start": 21,
+    "what may have its name is given up": 14,
     "a part is forgotten": 14,
     "a part is removed in part": 13,
     "a removed part may come back": 40,

@@ -302,9 +302,7 @@ class Watcher:
         self.files_arrived += 1
         self.trees_arrived += isinstance(node, Folder)
         before = self._arrived.get((machine.name, id))
-        # A disk that fails right after the rename leaves it there, and it may be sent again.
-        honest = not self.damaged and not machine.disk.errors
-        if before is not None and machine.disk.find(before[0]) is before[1] and honest:
+        if before is not None and machine.disk.find(before[0]) is before[1] and not self.damaged:
             raise Violation(f"{machine.name}: {path!r} arrives twice")
         self._arrived[machine.name, id] = path, node
         for inner, each in tree(node):

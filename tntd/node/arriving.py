@@ -4,8 +4,10 @@
 
 What holds always: the final name is committed before the stage is renamed to it, and the sender is
 told "done" in the turn that commits it, after the folder was synced; so a start after a crash
-finishes what was begun.  Nothing is ever replaced: a name that is taken gets the next number.
-Files that failed before and come again go into the folder that is there already.
+finishes what was begun.  What may have its name is never given up, or it would come a second time:
+while the disk fails, it is tried again, with growing waits.  Nothing is ever replaced: a name that
+is taken gets the next number.  Files that failed before and come again go into the folder that is
+there already.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from tntd.node.transfers import Moving, Transfers
 from tntd.store.transfers import TransferRow
 from tntd.tasks import (
     NOT_BEGUN,
+    OPEN,
+    PASSING,
     Answer,
     Done,
     Failed,
@@ -45,26 +49,48 @@ class Arriving:
         self._parts = parts
         self._rows = core.store.transfers
         self._under_way: set[int] = set()
+        self._waits_s: dict[int, float] = {}  # the next wait of those for which a disk failed
 
     def reset(self) -> None:
         """Forget all that is not in the store."""
         self._under_way.clear()
+        self._waits_s.clear()
 
     def has(self, row: int) -> bool:
         """Whether this one is being put in place."""
         return row in self._under_way
 
     def forget(self, row: int) -> None:
-        """It ends otherwise."""
+        """It ends, or begins anew."""
         self._under_way.discard(row)
+        self._waits_s.pop(row, None)
+        self._core.timers.cancel(("place", row))
 
     def resume(self, row: TransferRow) -> bool:
         """Finish what a crash has interrupted; whether there was something."""
-        if row.chosen is None or row.again:
+        if row.chosen is None or (row.again and not row.merging):
             return False
         self._under_way.add(row.row)
-        self._publish(row)
+        self.place(row.row)
         return True
+
+    def place(self, number: int) -> None:
+        """Put in place, once more, what may be there already."""
+        row = self._rows.get(number)
+        if row is None or row.ended or number not in self._under_way:
+            return
+        if row.merging:
+            self._merge(row)
+        else:
+            self._publish(row)
+
+    def _wait(self, row: TransferRow, failed: Failed) -> None:
+        wait_s = self._waits_s.get(row.row, limits.PLACE_WAIT_FIRST_S)
+        self._waits_s[row.row] = min(2 * wait_s, limits.PLACE_WAIT_MAX_S)
+        self._core.timers.set(("place", row.row), self._core.now.boot + wait_s)
+        text = f"the receiver's downloads folder: {failed.text}"
+        self._core.log("warning", f"{show_path(row.name)[0]} cannot be put in place yet: {text}")
+        self._rows.update(row.row, error=f"{text}; it will be tried again")
 
     def begin(self, moving: Moving, event: LaneFinished) -> None:
         """All of it is written and checked: to the disk with it."""
@@ -82,7 +108,7 @@ class Arriving:
         if row is None or row.ended:
             self._transfers.drop(moving)
         elif isinstance(answer, Failed) and answer.code in NOT_BEGUN:
-            self._under_way.discard(row.row)
+            self.forget(row.row)
             self._transfers.fall_back(moving)
             self._tell_broken(moving, row, answer.text)
         elif not isinstance(answer, Done):
@@ -103,8 +129,11 @@ class Arriving:
     def _place(self, row: TransferRow) -> None:
         if not row.again or row.chosen is None:
             self._choose(row, 0)
-            return
-        assert row.folder is not None
+        else:
+            self._merge(self._transfers.move(row, "active", merging=1))
+
+    def _merge(self, row: TransferRow) -> None:
+        assert row.folder is not None and row.chosen is not None
         request = MergeStage(row.folder, self._parts.name(row), row.chosen, row.inode)
         self._core.ask(request, lambda answer: self._merged(row.row, answer))
 
@@ -156,6 +185,8 @@ class Arriving:
             self._done(row, inode=answer.inode, final_ctime_ns=answer.ctime_ns, part=0)
         elif isinstance(answer, Failed) and answer.code == "EEXIST":
             self._look_for_name(row, number + 1)
+        elif isinstance(answer, Failed) and answer.code in OPEN | PASSING:
+            self._wait(row, answer)
         elif isinstance(answer, Failed) and answer.code == "ENOENT":
             self._fail(row, "the part file vanished from the receiver's folder")
         else:
@@ -170,8 +201,10 @@ class Arriving:
             return
         if isinstance(answer, Unpacked):
             self._core.store.trees.put(row.row, answer.entries)
-            self._done(row, again=0)
+            self._done(row, again=0, merging=0)
             self._parts.discard(row)  # what could not be moved is still in it
+        elif isinstance(answer, Failed) and answer.code in OPEN | PASSING:
+            self._wait(row, answer)
         else:
             text = answer.text if isinstance(answer, Failed) else "cannot be written"
             self._fail(row, f"the folder that came before: {text}")
@@ -179,7 +212,7 @@ class Arriving:
     # -- the end -------------------------------------------------------------------------
 
     def _done(self, row: TransferRow, **changes: object) -> None:
-        self._under_way.discard(row.row)
+        self.forget(row.row)
         changes |= {"bytes_done": row.size, "error": None, "counting": 0}
         if row.tree:
             changes |= self._transfers.settle(row)
@@ -198,6 +231,6 @@ class Arriving:
                 self._mail.put(row.contact, Fates(transfer=row.id, files=files))
 
     def _fail(self, row: TransferRow, reason: str) -> None:
-        self._under_way.discard(row.row)
+        self.forget(row.row)
         self._mail.put(row.contact, Result(transfer=row.id, error=reason[:500]))
         self._transfers.end(row, "failed", reason, self._parts)

@@ -208,6 +208,10 @@ class Incoming:
         """Whether all of it is here, and is being synced or put in place."""
         return self._arriving.has(row)
 
+    def place(self, row: int) -> None:
+        """It is time to try once more to put in place what has arrived."""
+        self._arriving.place(row)
+
     def let_go(self, row: TransferRow) -> TransferRow:
         """Stop what is under way for it."""
         moving = self._transfers.moving.get(row.row)
@@ -217,7 +221,8 @@ class Incoming:
     def begin_anew(self, row: TransferRow) -> dict[str, object]:
         """What changes where it is sent again, from its first entry on."""
         self.let_go(row)
-        return {"number": 0, "after": b"", "synced_number": 0, "synced_after": b"", "bytes_done": 0}
+        there = {"number": 0, "after": b"", "synced_number": 0, "synced_after": b""}
+        return {**there, "bytes_done": 0, "merging": 0}
 
     def cancel(self, row: TransferRow) -> TransferRow:
         """Our user gives it up.  Raises CommandError(WRONG_STATE) when it is as good as done."""

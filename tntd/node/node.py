@@ -82,6 +82,7 @@ class Node:
             "again": self._queue.outgoing.again,
             "room": self._look_for_room,
             "discard": self._queue.parts.sweep,
+            "place": self._queue.incoming.place,
         }
 
     def _join(self, chat: Chat) -> None:

@@ -35,7 +35,7 @@ from tntd.shell import (
 )
 from tntd.shell.child_folder import PART_FOLDER, Folder
 from tntd.shell.child_wire import Warm
-from tntd.shell.files import OpenFile, failure, read_at
+from tntd.shell.files import OpenFile, failure, read_at, words
 from tntd.tasks import (
     Answer,
     AnyTask,
@@ -74,6 +74,8 @@ def perform(task: AnyTask | Warm, given: int | None) -> tuple[Answer, int | None
     """Do a task of this child; see child.py."""
     try:
         answer, opened = _perform_with_room(task, given)
+    except child_stage_end.Unsure as error:
+        return Failed("UNSURE", words(error)), None, False
     except OSError as error:
         return failure(error), None, False
     except ValueError:  # a zero byte in a path

@@ -44,10 +44,11 @@ def open_folder(path: bytes) -> Folder:
 
 def part_folder(folder: Folder) -> Folder:
     """The part folder.  Raises OSError where there is none, or it belongs to somebody else."""
-    return _ours(folder, PART_FOLDER)
+    return our_child(folder, PART_FOLDER)
 
 
-def _ours(outer: Folder, name: bytes) -> Folder:
+def our_child(outer: Folder, name: bytes) -> Folder:
+    """A folder in `outer`, opened.  Raises OSError where it belongs to somebody else."""
     inner = outer.child(name)
     if not inner.is_owned_with(outer):
         inner.close()
@@ -65,7 +66,7 @@ class Stage:
         self._at: bytes = b""
         try:
             for part in self._names:
-                self._folders.append(_ours(self._folders[-1], part))
+                self._folders.append(our_child(self._folders[-1], part))
         except OSError:
             self.close()
             raise
@@ -215,7 +216,7 @@ def _prepare(parts: Folder, task: PrepareStage, free: int) -> Inspected:
         raise OSError(errno.ENOSPC, "")
     if task.tree:
         parts.make_child(task.name, 0o777)
-        with _ours(parts, task.name) as stage:
+        with our_child(parts, task.name) as stage:
             listing = stage.scan()
             size = int(next(listing, None) is not None)
             listing.close()

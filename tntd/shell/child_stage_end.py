@@ -5,16 +5,20 @@ What holds always:
   folder that is there.
 - A task done twice is as one done once.  What tells our own finished work from a thing of somebody
   else is the inode of the stage.
-- A sync that failed is told as such and not tried again: the system reports lost data once and
-  forgets it.  A stage that is a folder is synced through the descriptor that was open while it was
-  written to, where there is one: that is the one which is told.
+- What has its name is not forgotten: an error from then on, or one that hides whether it has, is
+  told as UNSURE, and the same is asked again until the name is on the disk for sure.
+- A sync of data that failed is told as such and not tried again: the system reports lost data once
+  and forgets it.  A stage that is a folder is synced through the descriptor that was open while it
+  was written to, where there is one: that is the one which is told.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from typing import Final
 
 from tntd.limits import KIB
@@ -24,6 +28,23 @@ from tntd.shell.child_folder import PART_FOLDER, Folder, Listing
 from tntd.tasks import Done, Entry, Inspected, MergeStage, Publish, SyncStage, Unpacked
 
 _FATES_BYTES_MAX: Final = 512 * KIB  # told of one merge; more would not fit an answer
+# These say for sure what is there, and what is not.
+_TELLING: Final = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
+
+
+class Unsure(OSError):
+    """Whether a stage has its final name, or has it for sure, cannot be told now."""
+
+
+@contextlib.contextmanager
+def unsure() -> Iterator[None]:
+    """An error in here leaves that open, but for those that tell what is there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _TELLING or isinstance(error, Unsure):
+            raise
+        raise Unsure(error.errno, "") from error
 
 
 # -- to the disk --------------------------------------------------------------------------
@@ -73,20 +94,21 @@ def publish(task: Publish) -> Inspected:
     child_folder.check_name(task.part)
     child_folder.check_name(task.name)
     child_stage.drop(task.folder, task.part)
-    with child_stage.open_folder(task.folder) as folder:
-        if not _is_published(folder, task):
+    with unsure():
+        folder = child_stage.open_folder(task.folder)
+    with folder:
+        with unsure():
+            published = _is_published(folder, task)
+        if not published:
             with child_stage.part_folder(folder) as parts:
                 _finish(parts, task)
-                parts.move(task.part, folder, task.name, tree=task.tree)
-                folder.sync()
-                parts.sync()
-        folder.remove_child(PART_FOLDER)
-        free = child_file.free_bytes(folder.descriptor if folder.descriptor >= 0 else task.folder)
-        return child_file.inspected(folder.look(task.name), free)
+                _give_name(parts, folder, task)
+        with unsure():
+            return _settle(folder, task)
 
 
 def _is_published(folder: Folder, task: Publish) -> bool:
-    """Whether this was done before, wholly or up to its last step, which is then done here.
+    """Whether this was done before, up to its name at least.
 
     Raises OSError: ENOENT where neither the stage nor its published form is there, EEXIST where
     something else has the name.
@@ -101,13 +123,32 @@ def _is_published(folder: Folder, task: Publish) -> bool:
                 parts.sync()
     except FileNotFoundError:
         part = None
-    if ours:
-        folder.sync()
-    elif part is None:
+    if not ours and part is None:
         raise OSError(errno.ENOENT, "")
-    elif there is not None:
+    if not ours and there is not None:
         raise OSError(errno.EEXIST, "")
     return ours
+
+
+def _give_name(parts: Folder, folder: Folder, task: Publish) -> None:
+    try:
+        parts.move(task.part, folder, task.name, tree=task.tree)
+    except OSError as error:
+        with unsure():
+            there = folder.find(task.name)
+        if there is None or not _is_stage(there, task):
+            raise
+        raise Unsure(error.errno, "") from error  # linked to its name, and its old one stays
+
+
+def _settle(folder: Folder, task: Publish) -> Inspected:
+    """The name is there: now for sure."""
+    folder.sync()
+    with contextlib.suppress(FileNotFoundError), child_stage.part_folder(folder) as parts:
+        parts.sync()
+    folder.remove_child(PART_FOLDER)
+    free = child_file.free_bytes(folder.descriptor if folder.descriptor >= 0 else task.folder)
+    return child_file.inspected(folder.look(task.name), free)
 
 
 def _is_stage(found: os.stat_result, task: Publish) -> bool:
@@ -143,21 +184,43 @@ def merge_stage(task: MergeStage) -> Unpacked:
     child_folder.check_name(task.name)
     child_folder.check_name(task.into)
     child_stage.drop(task.folder, task.name)
-    fates: list[Entry] = []
-    with child_stage.open_folder(task.folder) as folder, folder.child(task.into) as target:
+    with (
+        unsure(),
+        child_stage.open_folder(task.folder) as folder,
+        folder.child(task.into) as target,
+    ):
         if target.status().st_ino != task.inode:
             raise OSError(errno.ESTALE, "")
         try:
-            with child_stage.part_folder(folder) as parts:
-                with parts.child(task.name) as stage:
-                    fates = _merge(stage, target)
-                _sync_tree(target)
-                parts.remove_child(task.name)
-                parts.sync()
-        except FileNotFoundError:
-            _sync_tree(target)  # done before
+            fates = _merge_into(target, folder, task.name)
+        except FileNotFoundError as error:  # somebody is at work there
+            raise Unsure(error.errno, "") from error
         folder.remove_child(PART_FOLDER)
     return Unpacked(fates, 0, b"", 0)
+
+
+def _merge_into(target: Folder, folder: Folder, name: bytes) -> list[Entry]:
+    fates: list[Entry] = []
+    parts = _find_child(folder, PART_FOLDER)
+    if parts is None:
+        _sync_tree(target)  # done before
+        return fates
+    with parts:
+        stage = _find_child(parts, name)
+        if stage is not None:
+            with stage:
+                fates = _merge(stage, target)
+        _sync_tree(target)
+        parts.remove_child(name)
+        parts.sync()
+    return fates
+
+
+def _find_child(folder: Folder, name: bytes) -> Folder | None:
+    try:
+        return child_stage.our_child(folder, name)
+    except FileNotFoundError:
+        return None
 
 
 def _merge(stage: Folder, target: Folder) -> list[Entry]:

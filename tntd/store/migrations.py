@@ -116,6 +116,7 @@ _FIRST = (
         by_user INTEGER NOT NULL DEFAULT 0,
         place INTEGER NOT NULL DEFAULT 0,
         again INTEGER NOT NULL DEFAULT 0,
+        merging INTEGER NOT NULL DEFAULT 0,
         bytes_done INTEGER NOT NULL DEFAULT 0,
         bytes_sent INTEGER NOT NULL DEFAULT 0,
         bytes_reused INTEGER NOT NULL DEFAULT 0,

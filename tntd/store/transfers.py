@@ -17,7 +17,7 @@ class TransferRow:
     it was queued.  `folder` and `chosen` are where what comes in is to stand, committed before
     it is put there; `final_ctime_ns` is when that was, and `inode` then what stands there.
     `place` orders the queue.  `by_user`: our user took the offer.  `again`: only files that failed
-    before are sent, into `chosen`.
+    before are sent, into `chosen`; `merging`: all of them are here and being moved there.
 
     `part` says that there may be a stage, of inode `part_inode` (of what goes out: that its source
     was spooled only to be sent).  In it are the entries before
@@ -43,6 +43,7 @@ class TransferRow:
     by_user: bool
     place: int
     again: bool
+    merging: bool
     bytes_done: int
     bytes_sent: int
     bytes_reused: int
