@@ -80,6 +80,7 @@ FATES_MAX: Final = 16  # in one envelope, each with a path and a reason of the l
 TREE_DEPTH_MAX: Final = 100
 TREE_PATH_BYTES_MAX: Final = 4096
 TREE_ENTRIES_MAX: Final = 2**32 - 1  # as a chunk counts them
+TREE_FILES_KEPT_MAX: Final = 2**20  # of one transfer; of more, what became of them is counted only
 TREE_BYTES_MAX: Final = 2**63 - 1  # as the store holds it
 LANE_HAVE_BLOCKS_MAX: Final = 2047  # hashes in one record: 64 KiB
 LANE_WINDOW_BYTES: Final = 2304 * KIB  # in flight: what a cut loses stays below 4 MiB

@@ -11,6 +11,7 @@ from fuzz.bench import Bench
 from fuzz.conversation import Conversation
 from fuzz.peer import MALLORY, Hostile
 from fuzz.source import Source
+from tntd import limits
 from tntd.events import (
     Answered,
     LaneEntries,
@@ -35,6 +36,7 @@ from tntd.tasks import (
     PrepareStage,
     Publish,
     SyncStage,
+    Unpacked,
 )
 from tntd.wire.frames import (
     Body,
@@ -184,6 +186,20 @@ def test_files_that_failed_there_and_are_said_to_be_huge() -> None:
     taking.answer(Publish, FOLDER)
     assert (taking.row.state, taking.row.failed) == ("failed", 3)
     assert taking.row.size == HUGE
+
+
+def test_files_without_number_that_failed_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TREE_FILES_KEPT_MAX", 2)
+    taking = Taking()
+    failed = [Entry(b"%d" % number, 1, "failed", "cannot be read") for number in range(9)]
+    taking.came(Entry(b"a", 5, "verified"), Entry(b"b", 5, "verified"), *failed)
+    taking.answer(Publish, FOLDER)
+    assert (taking.row.state, taking.row.failed, taking.row.kept) == ("failed", 9, 2)
+    assert "9 files failed beyond the 2 that are listed" in (taking.row.error or "")
+    taking.steer("again")  # they are not known, so nothing comes of them
+    taking.came()
+    taking.answer(MergeStage, Unpacked([], 0, b"", 0))
+    assert (taking.row.state, taking.row.failed) == ("failed", 9)
 
 
 def test_a_walk_that_began_anew_has_no_negative_rate() -> None:

@@ -22,7 +22,7 @@ from tntd.node.parts import Parts
 from tntd.node.preferences import Preferences
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
-from tntd.store.transfers import TransferRow
+from tntd.store.transfers import NONE_BEYOND, TransferRow
 from tntd.tasks import PASSING, Answer, Failed, Inspect, Inspected, PrepareStage
 from tntd.wire.frames import Body, Cancel, Decision, Frame, LaneAnswer, LaneOffer, Offer, Result
 
@@ -356,6 +356,8 @@ class Incoming:
         self._rows.update(
             row.row, part_inode=stage.inode, number=number, after=after, bytes_done=done
         )
+        if not number and not row.again:
+            self._rows.update(row.row, **NONE_BEYOND)
         old = None if stage.size else self._rows.older_copy(row)
         usable = old is not None and old.folder is not None and old.chosen is not None
         return Inbound(

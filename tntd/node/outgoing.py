@@ -19,7 +19,7 @@ from tntd.node.mail import Mail
 from tntd.node.sending import offer
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
-from tntd.store.transfers import TransferRow
+from tntd.store.transfers import NONE_BEYOND, TransferRow
 from tntd.tasks import PASSING, Answer, Entry, Failed, Inspect, Inspected
 from tntd.wire.frames import (
     KIND_NUMBERS,
@@ -319,6 +319,8 @@ class Outgoing:
             return
         self._core.timers.cancel(("offer", row.row))
         if not frame.code:
+            if not frame.number and not row.again:
+                self._rows.update(row.row, **NONE_BEYOND)
             if route.dialled:
                 self._transfers.open_lane(moving, route, contact, self._job(row))
             self._core.emit(StartLane(moving.lane, frame.number, frame.after, frame.asks))

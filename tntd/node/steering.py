@@ -18,7 +18,7 @@ from tntd.node.outgoing import Outgoing
 from tntd.node.sending import Sending, SendReply
 from tntd.node.transfers import Transfers
 from tntd.store.contacts import ContactRow
-from tntd.store.transfers import TransferRow
+from tntd.store.transfers import NONE_BEYOND, TransferRow
 from tntd.wire.frames import Body, Cancel, Steer
 
 AGAIN_FILES_MAX = 10_000  # at once; the rest stays failed, and can be sent again after these
@@ -159,6 +159,8 @@ class Steering:
         some = row.failed > 0 or row.again if row.outgoing else row.final_ctime_ns > 0
         trees.restore(row.row, paths)
         changes: dict[str, object] = {"again": int(some), "failed": 0, "error": None}
+        if not some:
+            changes |= NONE_BEYOND
         if not row.outgoing:
             changes |= self._incoming.begin_anew(row)
             changes |= {} if some else {"chosen": None}  # else a start would put it in place

@@ -219,19 +219,26 @@ class Transfers:
 
     def settle(self, row: TransferRow) -> dict[str, object]:
         """What its files came to: counts, and in words where some failed."""
-        skipped, failed = self._core.store.trees.count_bad(row.row)
-        if row.files <= COUNTED_EXACTLY_MAX:
-            files, size, done = self._core.store.trees.count(row.row)
+        row = self._rows.get(row.row) or row  # its counts may be newer
+        trees = self._core.store.trees
+        skipped, failed = trees.count_bad(row.row)
+        if max(row.files, row.kept) <= COUNTED_EXACTLY_MAX:
+            files, size, done = trees.count(row.row)
         else:
             files, size = row.files, row.size
-            done = size - self._core.store.trees.bytes_failed(row.row)
+            done = size - trees.bytes_failed(row.row)
         error = None
         if failed:
-            worst = self._core.store.trees.bad(row.row, "failed", 1)[0]
+            worst = trees.bad(row.row, "failed", 1)[0]
             error = f"{show_path(worst.path)[0]}: {worst.reason}"[:500]
+        if row.failed_beyond:
+            error = (
+                f"{row.failed_beyond} files failed beyond the {limits.TREE_FILES_KEPT_MAX} that "
+                "are listed; send the folder anew, in several parts"
+            )
         return {
-            "skipped": skipped,
-            "failed": failed,
+            "skipped": skipped + row.skipped_beyond,
+            "failed": failed + row.failed_beyond,
             "files": files,
             "size": size,
             "bytes_done": done,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 
 # States in which nothing more happens.
 ENDED = ("done", "failed", "cancelled", "declined")
+# Of a walk that begins anew.
+NONE_BEYOND = {"skipped_beyond": 0, "failed_beyond": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,8 @@ class TransferRow:
     it is put there; `final_ctime_ns` is when that was, and `inode` then what stands there.
     `place` orders the queue.  `by_user`: our user took the offer.  `again`: only files that failed
     before are sent, into `chosen`; `merging`: all of them are here and being moved there.
+    `kept` is how many files of it are in `tree_files`; of those for which there was no room,
+    `skipped_beyond` and `failed_beyond` are counted (after a cut, some may be counted twice).
 
     `part` says that there may be a stage, of inode `part_inode` (of what goes out: that its source
     was spooled only to be sent).  In it are the entries before
@@ -50,6 +54,9 @@ class TransferRow:
     bytes_resent: int
     skipped: int
     failed: int
+    kept: int
+    skipped_beyond: int
+    failed_beyond: int
     error: str | None
     digest: bytes | None
     folder: bytes | None

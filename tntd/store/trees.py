@@ -1,25 +1,38 @@
 """The files of transferred folders, and what became of each.
 
 What holds always: a file has one row for each transfer; what is told again replaces what was
-told before.  A single file is not in here: its transfer says all.
+told before.  A transfer has a bounded number of rows, since the other side chooses how many files
+there are: of those beyond, the ones that did not go well are counted, in `transfers`.  A single
+file is not in here: its transfer says all.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tntd import limits
 from tntd.limits import TREE_BYTES_MAX
 from tntd.tasks import Entry
 
-_PUT = (
-    "INSERT INTO tree_files(transfer, path, size, state, reason) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT DO UPDATE SET size = excluded.size, reason = excluded.reason, "
-    # What is to be sent once more stays so when it goes out: only the receiver's word ends that.
-    "state = CASE WHEN state = 'again' AND excluded.state = 'waiting' THEN state "
-    "ELSE excluded.state END"
+_ADD = (
+    "INSERT INTO tree_files(transfer, path, size, state, reason) VALUES (?1, ?2, ?3, ?4, ?5) "
+    "ON CONFLICT DO NOTHING"
 )
+_CHANGE = (
+    "UPDATE tree_files SET size = ?3, reason = ?5, "
+    # What is to be sent once more stays so when it goes out: only the receiver's word ends that.
+    "state = CASE WHEN state = 'again' AND ?4 = 'waiting' THEN state ELSE ?4 END "
+    "WHERE transfer = ?1 AND path = ?2"
+)
+_COUNT = (
+    "UPDATE transfers SET kept = kept + ?, skipped_beyond = skipped_beyond + ?, "
+    "failed_beyond = failed_beyond + ? WHERE row = ?"
+)
+
+_Row = tuple[int, bytes, int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,34 @@ class Trees:
     def put(self, transfer: int, entries: Iterable[Entry]) -> None:
         """What became of these files."""
         rows = [(transfer, each.path, each.size, each.state, each.reason) for each in entries]
-        self._sql.executemany(_PUT, rows)
+        if not rows:
+            return
+        room = limits.TREE_FILES_KEPT_MAX - self._kept(transfer)
+        beyond: Counter[str] = Counter()
+        if len(rows) <= room:
+            added = self._sql.executemany(_ADD, rows).rowcount
+            if added < len(rows):
+                self._sql.executemany(_CHANGE, rows)
+        else:
+            added = self._put_some(rows, room, beyond)
+        self._sql.execute(_COUNT, (added, beyond["skipped"], beyond["failed"], transfer))
+
+    def _kept(self, transfer: int) -> int:
+        query = "SELECT kept FROM transfers WHERE row = ?"
+        return int(self._sql.execute(query, (transfer,)).fetchone()[0])
+
+    def _put_some(self, rows: list[_Row], room: int, beyond: Counter[str]) -> int:
+        """One by one, as many new ones as there is room for; how many that were."""
+        added = 0
+        for row in rows:
+            if self._sql.execute(_CHANGE, row).rowcount:
+                continue
+            if added < room:
+                self._sql.execute(_ADD, row)
+                added += 1
+            else:
+                beyond[row[3]] += 1
+        return added
 
     def page(self, transfer: int, after: bytes | None, limit: int) -> list[FileRow]:
         """Up to `limit` files by path, those behind the path `after`."""

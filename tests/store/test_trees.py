@@ -1,0 +1,88 @@
+"""Files of folders: one row for each, and no more of them than are promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tntd import limits
+from tntd.store import Store
+from tntd.store.transfers import TransferRow
+from tntd.store.trees import FileRow
+from tntd.tasks import Entry
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store with a transfer of a folder."""
+    store = Store.open(tmp_path / "store")
+    with store.transaction():
+        contact = store.contacts.add(
+            b"k" * 32, "ann", "ann", trust="accepted", epoch=b"e" * 16, at=1
+        )
+        columns = {"outgoing": 0, "kind": "folder", "name": b"n", "size": 1, "mtime_ns": 1}
+        store.transfers.add(
+            b"i" * 16, contact.row, state="active", executable=0, created_at=1, **columns
+        )
+        yield store
+    store.close()
+
+
+def row(store: Store) -> TransferRow:
+    """The transfer."""
+    (found,) = store.transfers.live()
+    return found
+
+
+def put(store: Store, *entries: Entry) -> None:
+    """What became of files."""
+    store.trees.put(row(store).row, entries)
+
+
+def test_what_is_told_again_replaces_what_was_told(store: Store) -> None:
+    put(store, Entry(b"a", 1, "verified"), Entry(b"b", 2, "failed", "full"))
+    put(store, Entry(b"b", 3, "verified"), Entry(b"c", 4, "skipped", "a pipe"))
+    assert store.trees.page(row(store).row, None, 9) == [
+        FileRow(b"a", 1, "verified", ""),
+        FileRow(b"b", 3, "verified", ""),
+        FileRow(b"c", 4, "skipped", "a pipe"),
+    ]
+    assert row(store).kept == 3
+
+
+def test_what_is_to_be_sent_again_stays_so_when_it_goes_out(store: Store) -> None:
+    put(store, Entry(b"a", 1, "failed", "full"))
+    store.trees.restore(row(store).row, [b"a"])
+    put(store, Entry(b"a", 1, "waiting"))
+    assert store.trees.again(row(store).row, 9) == [b"a"]
+    put(store, Entry(b"a", 1, "verified"))
+    assert store.trees.again(row(store).row, 9) == []
+
+
+def test_no_more_are_kept_than_there_is_room_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond, those that did not go well are counted; those that are known still change."""
+    monkeypatch.setattr(limits, "TREE_FILES_KEPT_MAX", 3)
+    put(store, Entry(b"a", 1, "verified"), Entry(b"b", 1, "failed", "full"))
+    put(
+        store,
+        Entry(b"b", 1, "verified"),
+        Entry(b"c", 1, "verified"),
+        Entry(b"d", 1, "verified"),
+        Entry(b"e", 1, "failed", "full"),
+        Entry(b"f", 1, "failed", "full"),
+        Entry(b"g", 1, "skipped", "a pipe"),
+    )
+    found = store.trees.page(row(store).row, None, 9)
+    assert [(each.path, each.state) for each in found] == [
+        (path, "verified") for path in (b"a", b"b", b"c")
+    ]
+    counts = row(store)
+    assert (counts.kept, counts.skipped_beyond, counts.failed_beyond) == (3, 1, 2)
+    for number in range(20):
+        put(store, Entry(b"%d" % number, 1, "failed", "full"))
+    assert len(store.trees.page(row(store).row, None, 99)) == 3
+    assert row(store).failed_beyond == 22
