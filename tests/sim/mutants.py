@@ -20,7 +20,6 @@ from tntd.machines.outbox import Standing, Verdict, Window
 from tntd.machines.timers import Timers
 from tntd.node import mail as mail_module
 from tntd.node.arriving import Arriving
-from tntd.node.chat import Chat
 from tntd.node.clients import Clients
 from tntd.node.dialling import Dialling
 from tntd.node.incoming import Incoming
@@ -35,6 +34,7 @@ from tntd.shell import driver
 from tntd.shell.driver import Driver
 from tntd.store import Store
 from tntd.store.database import Database
+from tntd.store.messages import Messages
 from tntd.store.outbox import Outbox
 from tntd.tasks import Done, Failed
 from tntd.wire.frames import NUMBERS, Ack
@@ -186,7 +186,7 @@ def commits_are_not_synced() -> Any:
 @mutant
 def receipts_for_nobody() -> Any:
     """A delivered message stays queued in the sender's history."""
-    return mock.patch.object(Chat, "_move", lambda *_: None)
+    return mock.patch.object(Messages, "advance", lambda *_: [])
 
 
 # -- links --------------------------------------------------------------------------------

@@ -182,17 +182,52 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 return
             values = {"outgoing": outgoing, "kind": "text", "text": text, "state": "queued"}
             found = self.store.messages.add(id, row, sent_at=1, received_at=None, **values)
+            if "two" in text:  # in the turn that has brought it
+                last = self.store.messages.page(row, 1, None, None, ["two"])[-1]
+                assert last.row == found.row
             self.model.messages.append({"row": found.row, "id": id, "contact": row, **values})
 
         self.change(way, act)
 
-    @precondition(lambda self: self.model.messages)
-    @rule(number=positions, state=st.sampled_from(["sent", "delivered", "read"]), way=ways)
-    def set_state(self, number: int, state: str, way: str) -> None:
+    @has_contacts
+    @rule(
+        number=positions,
+        some=st.lists(ids, unique=True, max_size=12),
+        before=st.sampled_from([("queued",), ("queued", "sent")]),
+        state=st.sampled_from(["sent", "delivered"]),
+        way=ways,
+    )
+    def advance(
+        self, number: int, some: list[bytes], before: tuple[str, ...], state: str, way: str
+    ) -> None:
         def act() -> None:
-            message = self.model.messages[number % len(self.model.messages)]
-            self.store.messages.set_state(message["row"], state)
-            message["state"] = state
+            row = self.pick(number)
+            ours = [m for m in self.model.messages if m["contact"] == row and m["id"] in some]
+            changed = [message for message in ours if message["state"] in before]
+            found = self.store.messages.advance(row, some, before, state)
+            assert found == [message["row"] for message in changed]
+            for message in changed:
+                message["state"] = state
+
+        self.change(way, act)
+
+    @precondition(lambda self: self.model.messages)
+    @rule(number=positions, way=ways)
+    def mark_read(self, number: int, way: str) -> None:
+        def act() -> None:
+            last = self.model.messages[number % len(self.model.messages)]
+            changed = [
+                message
+                for message in self.model.messages
+                if message["contact"] == last["contact"]
+                and message["row"] <= last["row"]
+                and message["outgoing"]
+                and message["state"] == "delivered"
+            ]
+            found = self.store.messages.mark_read(last["contact"], last["row"])
+            assert found == [message["row"] for message in changed]
+            for message in changed:
+                message["state"] = "read"
 
         self.change(way, act)
 

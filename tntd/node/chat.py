@@ -89,8 +89,8 @@ class Chat:
         upto = self._messages.by_id(contact.row, body.upto)
         if upto is None or not upto.outgoing:
             return
-        for row in self._messages.delivered_upto(contact.row, upto.row):
-            self._move(row, "read")
+        rows = self._messages.mark_read(contact.row, upto.row)
+        self._core.publish_all("message.state", rows, state="read")
 
     def _refused_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Refused)
@@ -106,20 +106,13 @@ class Chat:
     # -- states -----------------------------------------------------------------------
 
     def _under_way(self, contact: ContactRow, ids: list[bytes]) -> None:
-        for id in ids:
-            message = self._messages.by_id(contact.row, id)
-            if message is not None and message.state == "queued":
-                self._move(message.row, "sent")
+        rows = self._messages.advance(contact.row, ids, ("queued",), "sent")
+        self._core.publish_all("message.state", rows, state="sent")
 
     def _delivered(self, contact: ContactRow, ids: list[bytes]) -> None:
-        for id in ids:
-            message = self._messages.by_id(contact.row, id)
-            if message is not None and message.state in ("queued", "sent"):
-                self._move(message.row, "delivered", self._core.now.wall_ms)
-
-    def _move(self, row: int, state: str, received_at: int | None = None) -> None:
-        self._messages.set_state(row, state, received_at)
-        self._core.publish("message.state", row, state=state)
+        now = self._core.now.wall_ms
+        rows = self._messages.advance(contact.row, ids, ("queued", "sent"), "delivered", now)
+        self._core.publish_all("message.state", rows, state="delivered")
 
 
 def require_accepted(contact: ContactRow) -> None:

@@ -128,9 +128,14 @@ class Core:
 
     def publish(self, type: str, ref: int, **detail: object) -> None:
         """Put an event into the log; clients are told after the commit."""
-        text = _json.encode(detail).decode() if detail else "{}"
-        self.store.events.add(self.now.wall_ms, type, ref, text)
-        self.published = True
+        self.publish_all(type, [ref], **detail)
+
+    def publish_all(self, type: str, refs: list[int], **detail: object) -> None:
+        """The same of several things."""
+        if refs:
+            text = _json.encode(detail).decode() if detail else "{}"
+            self.store.events.add_all(self.now.wall_ms, type, refs, text)
+            self.published = True
 
     def complain(self, text: str, hint: str, contact: int = 0) -> None:
         """An `error` event that users see, and a line in the log."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from tntd import limits
 
+_PRUNED_EVERY = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
@@ -36,9 +38,20 @@ class EventLog:
             "INSERT INTO events(at, type, ref, detail) VALUES (?, ?, ?, ?)", (at, type, ref, detail)
         )
         number = int(cursor.lastrowid or 0)
-        if number % 1024 == 0:
+        if number % _PRUNED_EVERY == 0:
             self._prune(number, at)
         return number
+
+    def add_all(self, at: int, type: str, refs: list[int], detail: str) -> None:
+        """The same event of several things, in this order."""
+        if len(refs) > 1:
+            self._sql.executemany(
+                "INSERT INTO events(at, type, ref, detail) VALUES (?, ?, ?, ?)",
+                ((at, type, ref, detail) for ref in refs[:-1]),
+            )
+        number = self.add(at, type, refs[-1], detail)
+        if number % _PRUNED_EVERY < len(refs) - 1:
+            self._prune(number, at)
 
     def _prune(self, newest: int, at: int) -> None:
         self._sql.execute(
@@ -46,7 +59,7 @@ class EventLog:
             (
                 newest - limits.EVENTS_KEPT_MAX,
                 at - limits.EVENTS_KEPT_S * 1000,
-                newest - 1024,  # a clock set far forward may not empty the log
+                newest - _PRUNED_EVERY,  # a clock set far forward may not empty the log
             ),
         )
 

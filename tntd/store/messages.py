@@ -1,4 +1,9 @@
-"""The history of conversations, and the words in it."""
+"""The history of conversations, and the words in it.
+
+What holds always: each committed message is in the full-text index.  It gets there at the end of
+its transaction, with all others of it: each savepoint around it would make FTS5 write out what
+it has, which takes longer than all the rest that a message needs.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +29,10 @@ class MessageRow:
 _COLUMNS = ", ".join(f"messages.{field.name}" for field in fields(MessageRow))
 
 
+_AT_ONCE = 64
+_MARKS = ", ".join("?" * _AT_ONCE)
+
+
 def _row(found: tuple[object, ...]) -> MessageRow:
     return MessageRow(*found)  # type: ignore[arg-type]
 
@@ -38,6 +47,7 @@ class Messages:
 
     def __init__(self, sql: sqlite3.Connection) -> None:
         self._sql = sql
+        self._new: int | None = None  # no row before this one is missing in the index
 
     def add(
         self,
@@ -58,7 +68,22 @@ class Messages:
             (id, contact, outgoing, kind, text, sent_at, received_at, state),
         )
         row = int(cursor.lastrowid or 0)
+        self._new = row if self._new is None else min(row, self._new)
         return MessageRow(row, id, contact, outgoing, kind, text, sent_at, received_at, state)
+
+    def index(self) -> None:
+        """Put what is new into the full-text index, as far as it is not there."""
+        if self._new is not None:
+            self._sql.execute(
+                "INSERT INTO messages_words(rowid, text) SELECT row, text FROM messages "
+                "WHERE row >= ? AND NOT EXISTS ("
+                "SELECT 1 FROM messages_words_docsize WHERE id = messages.row)",
+                (self._new,),
+            )
+
+    def transaction_over(self) -> None:
+        """All that was new is indexed, or undone."""
+        self._new = None
 
     def get(self, row: int) -> MessageRow | None:
         """The message with this row."""
@@ -83,6 +108,7 @@ class Messages:
         tables = "messages"
         query: list[object] = []
         if search:
+            self.index()  # also what this turn has brought
             tables = "messages_words JOIN messages ON messages.row = messages_words.rowid"
             where.insert(0, "messages_words MATCH ?")
             query.append(" ".join(_quoted(word) for word in search))
@@ -103,12 +129,39 @@ class Messages:
         ]
         return rows if after is not None else rows[::-1]
 
-    def set_state(self, row: int, state: str, received_at: int | None = None) -> None:
-        """Change the state of one message."""
-        self._sql.execute(
-            "UPDATE messages SET state = ?, received_at = coalesce(?, received_at) WHERE row = ?",
-            (state, received_at, row),
+    def advance(
+        self,
+        contact: int,
+        ids: list[bytes],
+        before: tuple[str, ...],
+        state: str,
+        received_at: int | None = None,
+    ) -> list[int]:
+        """Change the state of those of these messages that are in one of the states `before`;
+        their rows, oldest first.  A `received_at` of None leaves it as it is."""
+        befores = ", ".join("?" * len(before))
+        rows: list[int] = []
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            some += some[:1] * (_AT_ONCE - len(some))  # so that it is always the same statement
+            rows += [
+                row
+                for (row,) in self._sql.execute(
+                    "UPDATE messages SET state = ?, received_at = coalesce(?, received_at) "
+                    f"WHERE contact = ? AND id IN ({_MARKS}) AND state IN ({befores}) "
+                    "RETURNING row",
+                    (state, received_at, contact, *some, *before),
+                )
+            ]
+        return sorted(rows)
+
+    def mark_read(self, contact: int, row: int) -> list[int]:
+        """Change our delivered messages up to `row` to "read"; their rows, oldest first."""
+        query = (
+            "UPDATE messages SET state = 'read' WHERE contact = ? AND row <= ? AND outgoing = 1 "
+            "AND state = 'delivered' RETURNING row"
         )
+        return sorted(found for (found,) in self._sql.execute(query, (contact, row)))
 
     def unread(self, contact: int, read_upto: int) -> int:
         """How many messages came after the row `read_upto`."""
@@ -123,11 +176,3 @@ class Messages:
         )
         found = self._sql.execute(query, (contact, upto)).fetchone()
         return None if found is None else found[0]
-
-    def delivered_upto(self, contact: int, row: int) -> list[int]:
-        """Rows of our delivered but not yet read messages up to `row`, oldest first."""
-        query = (
-            "SELECT row FROM messages WHERE contact = ? AND row <= ? AND outgoing = 1 "
-            "AND state = 'delivered' ORDER BY row"
-        )
-        return [found for (found,) in self._sql.execute(query, (contact, row))]

@@ -68,10 +68,8 @@ _FIRST = (
         text, content='messages', content_rowid='row',
         tokenize="unicode61 remove_diacritics 2"
     )""",
-    """CREATE TRIGGER messages_added AFTER INSERT ON messages BEGIN
-        INSERT INTO messages_words(rowid, text) VALUES (new.row, new.text);
-    END""",
-    """CREATE TRIGGER messages_removed AFTER DELETE ON messages BEGIN
+    """CREATE TRIGGER messages_removed AFTER DELETE ON messages
+    WHEN EXISTS (SELECT 1 FROM messages_words_docsize WHERE id = old.row) BEGIN
         INSERT INTO messages_words(messages_words, rowid, text)
         VALUES ('delete', old.row, old.text);
     END""",

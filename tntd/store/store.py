@@ -59,11 +59,14 @@ class Store:
         try:
             with self._database.transaction():
                 yield
+                self.messages.index()
         except StoreFailed:
             if self._reserve is not None:
                 self._reserve.give_up()
                 self._database.checkpoint()  # the log can be written from its beginning again
             raise
+        finally:
+            self.messages.transaction_over()
 
     def savepoint(self) -> AbstractContextManager[None]:
         """One event of a turn, undone if it raises.  Raises StoreFailed."""
