@@ -92,6 +92,7 @@ TREE_BLOCK_BYTES_MIN: Final = 1 * MIB
 HASH_STEP_BYTES: Final = 64 * MIB  # for one request to the child, others get their turn between
 COUNT_STEP_S: Final = 0.05
 DISCARD_STEP_FILES: Final = 5_000
+CLEAN_KEEP_MAX: Final = 2048  # names of 255 bytes in one request to the child: half a message
 LANE_WARM_BYTES: Final = 4 * MIB  # of a cold source, read by the child ahead of the lane
 LANES_MAX: Final = 64  # in each direction, whatever a user sets
 LANE_IDLE_TIMEOUT_S: Final = 60.0  # no byte moved while bytes were due

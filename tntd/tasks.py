@@ -201,11 +201,15 @@ class MergeStage(Task, tag="merge_stage", frozen=True):
 
 class CleanStages(Task, tag="clean_stages", frozen=True):
     """disk: remove every stage in `folder/.tnt-part` whose name begins with `prefix`, but those in
-    `keep`, for a moment at most; ask again until `end`.  -> Counted (of what this one removed)"""
+    `keep`, for a moment at most; ask again until `end`.  Only names behind `after` and up to `upto`
+    (b"" for no end): what is to be kept may be more than fits a request.
+    -> Counted (of what this one removed)"""
 
     folder: bytes
     prefix: bytes
     keep: list[bytes]
+    after: bytes = b""
+    upto: bytes = b""
 
 
 class Unspool(Task, tag="unspool", frozen=True):
@@ -218,11 +222,14 @@ class Unspool(Task, tag="unspool", frozen=True):
 
 class CleanSpool(Task, tag="clean_spool", frozen=True):
     """disk: remove the folders in `folder` that are older than `age_s` seconds, but those in
-    `keep`, for a moment at most; ask again until `end`.  -> Counted (what was removed now)"""
+    `keep`, for a moment at most; ask again until `end`.  Only names behind `after` and up to
+    `upto`, as in CleanStages.  -> Counted (what was removed now)"""
 
     folder: bytes
     keep: list[bytes]
     age_s: int
+    after: bytes = b""
+    upto: bytes = b""
 
 
 class Resolve(Task, tag="resolve", frozen=True):

@@ -21,9 +21,11 @@ from tntd.events import (
     LaneProgressed,
 )
 from tntd.node.present import item_id
+from tntd.shell import child_wire
 from tntd.store.transfers import TransferRow
 from tntd.tasks import (
     Answer,
+    CleanStages,
     Counted,
     CountTree,
     DiscardPart,
@@ -238,6 +240,50 @@ def test_who_pauses_does_not_have_all_of_it() -> None:
     sending.word("finishing")
     sending.say(Result(transfer=sending.row.id))
     assert sending.row.state == "done"
+
+
+# -- clean --------------------------------------------------------------------------------
+
+
+def test_what_is_kept_fits_a_request_however_much_it_is() -> None:
+    taking = Play()
+    taking.command("transfers.clean")
+    taking.answer(CleanStages, Counted(0, 0, True))
+    store, count = taking.bench.store, 2 * limits.CLEAN_KEEP_MAX + 7
+    taking.say(
+        Offer(transfer=ID, kind="file", name=b"f", size=5, files=1, mtime_ns=1, executable=False)
+    )
+    folder, contact = b"/downloads", taking.row.contact
+    with store.transaction():
+        for number in range(count):
+            store.transfers.add(
+                number.to_bytes(16, "big"),
+                contact,
+                outgoing=0,
+                kind="file",
+                name=b"n",
+                size=1,
+                mtime_ns=1,
+                executable=0,
+                state="queued",
+                folder=folder,
+                created_at=1,
+            )
+    taking.command("transfers.clean")
+    kept: list[bytes] = []
+    upto, requests = b"", 0
+    while any(isinstance(each, CleanStages) for each in taking.bench.tasks.values()):
+        request = taking.answer(CleanStages, Counted(1, 5, requests % 2 == 1))
+        if request.folder != folder:
+            continue
+        assert request.after == upto
+        child_wire.encode(child_wire.Request(1, request))  # raises ValueError where it is too long
+        if requests % 2:  # else more is left there, and the same is asked again
+            kept += request.keep
+            upto = request.upto
+        requests += 1
+    assert upto == b"" and requests == 6
+    assert kept == sorted(kept) and len(set(kept)) == count
 
 
 # -- again --------------------------------------------------------------------------------

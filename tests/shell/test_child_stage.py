@@ -695,6 +695,15 @@ def test_clean(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.listdir(place.path) == []
 
 
+def test_clean_some_names_only(place: Place) -> None:
+    for name in (b"a", b"b", b"c", b"d", b"e"):
+        place.prepare(tree=False, name=name)
+    assert do(CleanStages(place.bytes, b"", [b"c"], b"a", b"d")) == Counted(2, 0, True)
+    assert sorted(os.listdir(place.parts)) == ["a", "c", "e"]
+    assert do(CleanStages(place.bytes, b"", [], b"a", b"")) == Counted(2, 0, True)
+    assert os.listdir(place.parts) == ["a"]
+
+
 def test_one_stage_that_cannot_be_removed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (b"a", b"bad", b"c"):
         place.prepare(tree=False, name=name)

@@ -16,6 +16,7 @@ from tntd.machines import pack_record, tree
 from tntd.machines.blocks import block_hash, digest_of
 from tntd.machines.pack_record import PackedEntry, TreeEntry
 from tntd.shell.child_stage_end import unsure
+from tntd.shell.child_tree_remove import is_asked_for
 from tntd.tasks import (
     CleanStages,
     CopyRange,
@@ -475,7 +476,8 @@ class Stage:
         end = True
         try:
             for name in list(parts.names):
-                if name.startswith(task.prefix) and name not in task.keep:
+                ours = name.startswith(task.prefix) and is_asked_for(name, task)
+                if ours and name not in task.keep:
                     yield from self._remove(parts, name, left)
         except OSError as error:
             if error.errno != errno.EAGAIN:

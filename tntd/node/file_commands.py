@@ -20,7 +20,7 @@ from tntd.node.preferences import Preferences
 from tntd.node.queue import Queue
 from tntd.store.transfers import TransferRow
 from tntd.store.trees import FileRow
-from tntd.tasks import Answer, CleanStages, Counted, Failed
+from tntd.tasks import Counted, Failed
 
 FILE_SHOWN_BYTES = 256  # a file in a reply, beside its path and reason
 
@@ -133,33 +133,17 @@ class FileCommands:
     # -- what is left over -------------------------------------------------------------
 
     def _clean(self, _params: Params, reply: Reply) -> object:
-        keep: dict[bytes, list[bytes]] = {self._core.profile.downloads: []}
-        for folder in self._rows.folders():
-            keep.setdefault(folder, [])
-        for row in self._rows.live():
-            if not row.outgoing and row.folder is not None:
-                keep[row.folder].append(self._queue.parts.name(row))
-        self._clean_next(list(keep.items()), 0, 0, reply)
-        return PENDING
+        folders = dict.fromkeys([self._core.profile.downloads, *self._rows.folders()])
 
-    def _clean_next(
-        self, left: list[tuple[bytes, list[bytes]]], removed: int, size: int, reply: Reply
-    ) -> None:
-        if not left:
-            reply(schema.Cleaned(removed=removed, bytes=size))
-            return
-        folder, keep = left[0]
-
-        def cleaned(answer: Answer) -> None:
-            if isinstance(answer, Failed) and answer.code != "ENOENT":
+        def done(outcome: Counted | Failed, folder: bytes) -> None:
+            if isinstance(outcome, Failed):
                 shown = show_path(folder)[0]
-                reply(CommandError(Code.PATH, f"{shown}: {answer.text}", "see its permissions"))
-                return
-            counted = answer if isinstance(answer, Counted) else Counted(0, 0, True)
-            rest = left[1:] if counted.end else left
-            self._clean_next(rest, removed + counted.files, size + counted.bytes, reply)
+                reply(CommandError(Code.PATH, f"{shown}: {outcome.text}", "see its permissions"))
+            else:
+                reply(schema.Cleaned(removed=outcome.files, bytes=outcome.bytes))
 
-        self._core.ask(CleanStages(folder, self._queue.parts.prefix, keep), cleaned)
+        self._queue.parts.clean(list(folders), done)
+        return PENDING
 
 
 class SettingCommands:

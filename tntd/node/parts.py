@@ -11,12 +11,24 @@ it is removed when the last transfer that it is the source of has ended.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 from tntd import limits
 from tntd.machines.identity import key_to_id
 from tntd.node import present
 from tntd.node.core import Core
 from tntd.store.transfers import TransferRow
-from tntd.tasks import Answer, AnyTask, CleanSpool, Counted, DiscardPart, Done, Failed, Unspool
+from tntd.tasks import (
+    Answer,
+    AnyTask,
+    CleanSpool,
+    CleanStages,
+    Counted,
+    DiscardPart,
+    Done,
+    Failed,
+    Unspool,
+)
 
 SPOOL_AGE_S = 24 * 3600  # of what a client that was killed has left
 
@@ -37,7 +49,10 @@ class Parts:
 
     def name(self, row: TransferRow) -> bytes:
         """The name of a transfer's stage, whoever it comes from."""
-        return self.prefix + f"{row.contact}-{present.item_id(row.id)}.part".encode()
+        return self._name(row.contact, row.id)
+
+    def _name(self, contact: int, id: bytes) -> bytes:
+        return self.prefix + f"{contact}-{present.item_id(id)}.part".encode()
 
     def reset(self) -> None:
         """Forget all that is not in the store."""
@@ -76,6 +91,42 @@ class Parts:
             self._core.timers.set(("discard", 0), self._core.now.boot + self._wait_s)
             self._wait_s = min(2 * self._wait_s, limits.DISCARD_WAIT_MAX_S)
 
+    # -- what nobody knows any more -------------------------------------------------------
+
+    def clean(self, folders: list[bytes], done: Callable[[Counted | Failed, bytes], None]) -> None:
+        """Remove from these folders all stages of ours that no transfer needs.  `done` is called
+        with what was removed, or with a failure and the folder."""
+        self._clean(folders, b"", Counted(0, 0, True), done)
+
+    def _clean(
+        self,
+        folders: list[bytes],
+        after: bytes,
+        removed: Counted,
+        done: Callable[[Counted | Failed, bytes], None],
+    ) -> None:
+        if not folders:
+            done(removed, b"")
+            return
+        folder = folders[0]
+        # Looked up for each request: others may have begun to arrive since the last.
+        live = [self._name(*each) for each in self._rows.incoming_to(folder)]
+        keep, upto = _some(live, after)
+
+        def cleaned(answer: Answer) -> None:
+            if isinstance(answer, Failed) and answer.code != "ENOENT":
+                done(answer, folder)
+                return
+            counted = answer if isinstance(answer, Counted) else Counted(0, 0, True)
+            files, size = removed.files + counted.files, removed.bytes + counted.bytes
+            total = Counted(files, size, True)
+            if counted.end and not upto:
+                self._clean(folders[1:], b"", total, done)
+            else:
+                self._clean(folders, upto if counted.end else after, total, done)
+
+        self._core.ask(CleanStages(folder, self.prefix, keep, after, upto), cleaned)
+
     # -- what was spooled ------------------------------------------------------------------
 
     def spooled(self, path: bytes) -> bytes:
@@ -87,17 +138,26 @@ class Parts:
         plain = b"/" not in name and b".." not in (folder, name) and b"." not in (folder, name)
         return folder if name and plain else b""
 
-    def clean_spool(self) -> None:
-        """Remove what clients have left there that were killed."""
+    def clean_spool(self, after: bytes = b"") -> None:
+        """Remove what clients have left there that were killed, behind the name `after`."""
         if not self._core.profile.spool:
             return
         inside = self._core.profile.spool + b"/"
         used = [(row.source if row.outgoing else row.folder) or b"" for row in self._rows.live()]
-        keep = {path[len(inside) :].partition(b"/")[0] for path in used if path.startswith(inside)}
+        live = {path[len(inside) :].partition(b"/")[0] for path in used if path.startswith(inside)}
+        keep, upto = _some(live, after)
 
         def cleaned(answer: Answer) -> None:
-            if isinstance(answer, Counted) and not answer.end:
-                self.clean_spool()
+            if isinstance(answer, Counted) and (upto or not answer.end):
+                self.clean_spool(upto if answer.end else after)
 
-        request = CleanSpool(self._core.profile.spool, sorted(keep), SPOOL_AGE_S)
+        request = CleanSpool(self._core.profile.spool, keep, SPOOL_AGE_S, after, upto)
         self._core.ask(request, cleaned)
+
+
+def _some(names: Collection[bytes], after: bytes) -> tuple[list[bytes], bytes]:
+    """As many names behind `after` as fit a request, sorted, and the last of them; b"" in place of
+    that where there are no more."""
+    behind = sorted(name for name in names if name > after)
+    some = behind[: limits.CLEAN_KEEP_MAX]
+    return some, some[-1] if len(behind) > len(some) else b""

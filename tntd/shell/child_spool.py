@@ -14,7 +14,7 @@ import time
 
 from tntd.shell import child_folder, child_stage
 from tntd.shell.child_folder import Folder
-from tntd.shell.child_tree_remove import Step, remove
+from tntd.shell.child_tree_remove import Step, is_asked_for, remove
 from tntd.tasks import CleanSpool, Counted, Done, Unspool
 
 
@@ -32,23 +32,26 @@ def unspool(task: Unspool) -> Done:
 
 def clean_spool(task: CleanSpool) -> Counted:
     """Remove old folders for a moment; what this request removed."""
-    step, keep = Step(), set(task.keep)
+    step = Step()
     try:
         with child_stage.open_folder(task.folder) as spool:
-            end = _clean(spool, keep, time.time() - task.age_s, step)
+            end = _clean(spool, task, step)
     except FileNotFoundError:
         return Counted(0, 0, True)
     return Counted(step.files, step.bytes, end)
 
 
-def _clean(spool: Folder, keep: set[bytes], before: float, step: Step) -> bool:
+def _clean(spool: Folder, task: CleanSpool, step: Step) -> bool:
     """Whether that was all.  What cannot be removed stays, and does not keep the others."""
+    keep, before = set(task.keep), time.time() - task.age_s
     listing = spool.scan()
     try:
         for entry in listing:
             name = os.fsencode(entry.name)
+            if name in keep or not is_asked_for(name, task):
+                continue
             found = spool.find(name)
-            if name in keep or found is None or found.st_mtime >= before:
+            if found is None or found.st_mtime >= before:
                 continue
             try:
                 step.go_on()

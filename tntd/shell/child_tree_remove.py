@@ -19,7 +19,7 @@ from typing import Final
 from tntd import limits
 from tntd.shell import child_folder, child_stage
 from tntd.shell.child_folder import PART_FOLDER, Folder
-from tntd.tasks import CleanStages, Counted, DiscardPart, Done
+from tntd.tasks import CleanSpool, CleanStages, Counted, DiscardPart, Done
 
 _SHORTEN_BYTES: Final = 64 * limits.MIB
 _STEP_S: Final = 0.25
@@ -68,11 +68,10 @@ def clean_stages(task: CleanStages) -> Counted:
     not keep the others.  Raises OSError where that is all there is left."""
     child_stage.forget()
     step = Step()
-    keep = set(task.keep)
     try:
         with child_stage.open_folder(task.folder) as folder:
             with child_stage.part_folder(folder) as parts:
-                failed = _clean(parts, task.prefix, keep, step)
+                failed = _clean(parts, task, step)
                 parts.sync()
             folder.remove_child(PART_FOLDER)
     except FileNotFoundError:
@@ -84,13 +83,20 @@ def clean_stages(task: CleanStages) -> Counted:
     return Counted(step.files, step.bytes, True)
 
 
-def _clean(parts: Folder, prefix: bytes, keep: set[bytes], step: Step) -> OSError | None:
+def is_asked_for(name: bytes, task: CleanStages | CleanSpool) -> bool:
+    """Whether a request to clean is about this name."""
+    return name > task.after and (not task.upto or name <= task.upto)
+
+
+def _clean(parts: Folder, task: CleanStages, step: Step) -> OSError | None:
     failed: OSError | None = None
+    keep = set(task.keep)
     listing = parts.scan()
     try:
         for entry in listing:
             name = os.fsencode(entry.name)
-            if name in keep or not name.startswith(prefix):
+            ours = name.startswith(task.prefix) and is_asked_for(name, task)
+            if not ours or name in keep:
                 continue
             try:
                 step.go_on()

@@ -172,6 +172,14 @@ class Transfers:
         )
         return int(self._sql.execute(query, (contact,)).fetchone()[0])
 
+    def incoming_to(self, folder: bytes) -> list[tuple[int, bytes]]:
+        """Contacts and ids of those that have not ended and come to this folder."""
+        query = (
+            "SELECT contact, id FROM transfers "
+            f"WHERE outgoing = 0 AND state NOT IN {_ENDED_SQL} AND folder = ?"
+        )
+        return self._sql.execute(query, (folder,)).fetchall()
+
     def with_part(self) -> list[TransferRow]:
         """All transfers that may have a part file."""
         query = f"SELECT {_COLUMNS} FROM transfers WHERE part = 1 ORDER BY row"
