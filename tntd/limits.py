@@ -41,6 +41,7 @@ PENDING_CONTACTS_MAX: Final = 100  # contact requests that wait for the user
 PENDING_LINKS_MAX: Final = 32  # links of keys that are not accepted
 LINKS_MAX: Final = 4000
 KEEPALIVE_S: Final = 30.0  # silence after which a ping is sent
+KEEPALIVE_STEP_S: Final = 2.0  # all pings are sent at multiples of this
 KEEPALIVE_ANSWER_S: Final = 15.0  # and its answer awaited
 PROBE_ANSWER_S: Final = 3.0  # after a suspend, and for the old one of two links
 BACKOFF_FIRST_S: Final = 0.5

@@ -49,6 +49,13 @@ def test_pulse_pings_after_silence_and_gives_up_without_an_answer() -> None:
     assert pulse.act(145.0) is Act.WAIT
 
 
+@given(st.floats(0, 1e6), st.floats(0, 1e6))
+def test_pings_of_many_links_are_due_together(one: float, other: float) -> None:
+    first, second = Pulse(one).deadline(), Pulse(other).deadline()
+    assert -1e-6 < first - one - limits.KEEPALIVE_S < limits.KEEPALIVE_STEP_S
+    assert first == second or abs(first - second) >= limits.KEEPALIVE_STEP_S
+
+
 def test_a_nearer_probe_is_not_put_off_by_a_later_one() -> None:
     pulse = Pulse(0.0)
     pulse.probe(1.0, 3.0)

@@ -1,11 +1,13 @@
 """Is the other end of a link still there?
 
 What holds always: after KEEPALIVE_S of silence a ping is due, and an end that does not answer
-within the given time is dead.  Any frame is a sign of life.  No ticks: one deadline.
+within the given time is dead.  Any frame is a sign of life.  No ticks: one deadline.  The pings
+of all links are due at the same moments, KEEPALIVE_STEP_S apart: many silent links cost few turns.
 """
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 from tntd import limits
@@ -40,9 +42,10 @@ class Pulse:
 
     def deadline(self) -> float:
         """When to look again."""
-        return (
-            self._answer_due if self._answer_due is not None else self._heard + limits.KEEPALIVE_S
-        )
+        if self._answer_due is not None:
+            return self._answer_due
+        due = self._heard + limits.KEEPALIVE_S
+        return math.ceil(due / limits.KEEPALIVE_STEP_S) * limits.KEEPALIVE_STEP_S
 
     def act(self, now: float) -> Act:
         """What is to be done now; a PING is to be followed by `probe`."""
