@@ -348,11 +348,11 @@ class Incoming:
 
     def _job(self, row: TransferRow, stage: Inspected) -> Inbound:
         number, after, done = row.number, row.after, row.bytes_done
-        if stage.inode != row.part_inode or not stage.size:
-            number, after, done = 0, b"", 0  # another stage than the one that was written
+        # A single file is whole only with its digest, which was not committed with a name.
+        if not row.tree or stage.inode != row.part_inode or not stage.size:
+            number, after, done = 0, b"", 0  # else: another stage than the one that was written
         elif row.boot != self._core.profile.boot:
             number, after, done = row.synced_number, row.synced_after, row.synced_bytes
-        done = done if row.tree else 0
         self._rows.update(
             row.row, part_inode=stage.inode, number=number, after=after, bytes_done=done
         )
