@@ -25,11 +25,11 @@ from tntd.control.schema import Transfer
 from tntd.limits import MIB
 
 from .failures import OutputLost, Refused
+from .render import LANDING, SPOOLED
 
 PIECE_BYTES: Final = 1 * MIB
 SPARE_BYTES: Final = 64 * MIB  # of the disk, left free: the daemon's database is on it
 TOUCH_S: Final = 600.0  # so that the daemon sees that somebody is at work
-_LANDING: Final = ".tnt-get-"
 
 
 def check_name(name: str) -> None:
@@ -45,7 +45,7 @@ def private_folder(spool: str | None) -> Path:
         raise Refused("the daemon is of an older version; stop it, and start it again")
     try:
         Path(spool).mkdir(mode=0o700, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="pipe-", dir=spool))
+        return Path(tempfile.mkdtemp(prefix=SPOOLED, dir=spool))
     except OSError as error:
         raise Refused(f"{spool} cannot be written: {error.strerror}") from error
 
@@ -150,7 +150,7 @@ def make_landing(spool: str | None, output: str) -> str:
     if os.path.lexists(target):
         raise Refused(f"{output} is there already, and nothing is ever replaced; choose another")
     try:
-        return tempfile.mkdtemp(prefix=_LANDING, dir=target.parent)
+        return tempfile.mkdtemp(prefix=LANDING, dir=target.parent)
     except OSError as error:
         raise Refused(f"{target.parent} cannot be written: {error.strerror}") from error
 

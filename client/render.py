@@ -34,6 +34,8 @@ _INDENT: Final = "        "  # as wide as "[12:03] "
 _FAINT_LINES_MAX: Final = 3  # after the first: context must not push what is new off the screen
 _ID_CHARS: Final = 11  # two groups of the id, for lines that people read
 _TRANSFER_CHARS: Final = 8
+LANDING: Final = ".tnt-get-"  # how folders begin where something arrives to be taken away,
+SPOOLED: Final = "pipe-"  # and those in the spool
 
 
 def plain(line: Line) -> str:
@@ -257,8 +259,16 @@ def _transfer_done(transfer: Transfer, what: str, slash: str) -> Line:
         left_out = f"; {figures.count(transfer.skipped, 'file')} left out, {why}"
     if transfer.direction == "out":
         return note(f"{visible(transfer.contact)} has {what}{left_out}")
-    place = visible(transfer.path or "")
-    return note(f"received {what} from {visible(transfer.contact)}: {place}{left_out}")
+    place = f": {visible(lasting_path(transfer))}" if lasting_path(transfer) else ""
+    return note(f"received {what} from {visible(transfer.contact)}{place}{left_out}")
+
+
+def lasting_path(transfer: Transfer) -> str:
+    """Where what has arrived is to be found; "" where somebody takes it away from there at once
+    (get -o)."""
+    path = transfer.path or ""
+    folder = path.rpartition("/")[0].rpartition("/")[2]
+    return "" if folder.startswith((LANDING, SPOOLED)) else path
 
 
 def transfer_line(transfer: Transfer, slash: str = "") -> Line:
@@ -277,8 +287,8 @@ def transfer_line(transfer: Transfer, slash: str = "") -> Line:
         line.append((DIM, f" ({slash}files {transfer_id(transfer)})"))
     if transfer.error:
         line.append((DIM, f"  {visible(transfer.error)}"))
-    elif transfer.path and state == "done" and transfer.direction == "in":
-        line.append((DIM, f"  {visible(transfer.path)}"))
+    elif lasting_path(transfer) and state == "done" and transfer.direction == "in":
+        line.append((DIM, f"  {visible(lasting_path(transfer))}"))
     return line
 
 

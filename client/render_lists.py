@@ -54,7 +54,8 @@ def setting_value(setting: Setting) -> str:
     if isinstance(value, str):
         return visible(value)
     if row is not None and row.kind == "rate":
-        return f"{units.exact_size(value)}/s" if value else "no limit"
+        of_its_own = " of its own" if setting.contact else ""
+        return f"{units.exact_size(value)}/s" if value else f"no limit{of_its_own}"
     return units.exact_size(value) if row is not None and row.kind == "bytes" else str(value)
 
 

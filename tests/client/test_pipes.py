@@ -209,6 +209,8 @@ def test_an_offer_goes_to_standard_output_and_to_a_file(
     assert done.returncode == 0 and "received source (11 B) from alice: " in done.stdout
     assert [path.name for path in room.iterdir()] == ["mine"]
     assert (room / "mine").read_text() == "some bytes\n"
+    listed = tnt(home, "bob", "transfers").stdout
+    assert listed.count("done") == 2 and "/" not in listed  # where it was for a moment is gone
     assert not bob.downloads.exists() or not list(bob.downloads.iterdir())
 
 

@@ -138,7 +138,7 @@ def test_settings_are_listed():
     assert daemon.asked[0][1] == {"contact": "bob"}
     assert shown[0] == "-- for bob --"
     assert shown[1].split("  ")[0] == "upload_bytes_per_s" and shown[1].endswith("(set)")
-    assert " 2 MB/s " in shown[1] and " no limit " in shown[2] and " off " in shown[3]
+    assert " 2 MB/s " in shown[1] and " no limit of its own " in shown[2] and " off " in shown[3]
     assert "/srv/␛[2J" in shown[4]
     assert json.loads(daemon.tnt("settings", json=True).splitlines()[0])["value"] == 2_000_000
     assert daemon.asked[1][1] == {}
