@@ -61,7 +61,6 @@ SEEN_IDS_MAX: Final = 65_536  # for each contact; more than any window or backup
 # -- the turn -----------------------------------------------------------------------------
 TURN_EVENTS_MAX: Final = 64  # from one connection in one turn
 TURN_BYTES_MAX: Final = 256 * KIB
-LINK_LOW_WATER_BYTES: Final = 64 * KIB
 LINK_BUFFER_BYTES_MAX: Final = 4 * MIB  # unsent on one link: past it the link is closed as stuck
 STRANGER_BUFFER_BYTES_MAX: Final = 64 * KIB  # the same before trust: answers to pings, no more
 

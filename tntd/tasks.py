@@ -22,25 +22,6 @@ class Inspect(Task, tag="inspect", frozen=True):
     path: bytes
 
 
-class OpenSource(Task, tag="open_source", frozen=True):
-    """disk: open the regular file `path` for reading as `handle`.  -> Inspected"""
-
-    handle: int
-    path: bytes
-
-
-class OpenPart(Task, tag="open_part", frozen=True):
-    """disk: make `folder` and `folder/.tnt-part`, and open the part `name` there, emptied, for
-    reading and writing as `handle`.  Fails with ENOSPC where less than `size` bytes plus
-    `reserve` are free.  -> Inspected (of the part)"""
-
-    handle: int
-    folder: bytes
-    name: bytes
-    size: int
-    reserve: int
-
-
 class SyncPart(Task, tag="sync_part", frozen=True):
     """disk: bring all written data of `handle` to the disk.  -> Done"""
 
@@ -350,8 +331,6 @@ OPEN = frozenset({"UNSURE", "TIMEOUT", "ECHILD"})
 
 AnyTask = (
     Inspect
-    | OpenSource
-    | OpenPart
     | SyncPart
     | Publish
     | DiscardPart

@@ -21,11 +21,12 @@ from tntd.shell import child_process
 from tntd.tasks import (
     Answer,
     Done,
+    EntryOpened,
     Failed,
     Inspect,
     Inspected,
-    OpenPart,
-    OpenSource,
+    OpenEntry,
+    PrepareStage,
     Publish,
     Resolve,
     Resolved,
@@ -115,22 +116,32 @@ def test_killed_while_idle_it_is_started_again(world: World) -> None:
     assert isinstance(world.do(Inspect(b"/")), Inspected)
 
 
+def make_part(folder: Path) -> None:
+    """A part with something in it."""
+    (folder / ".tnt-part").mkdir(mode=0o700)
+    (folder / ".tnt-part" / "part").write_bytes(b"content")
+
+
+def opening(handle: int, folder: Path) -> OpenEntry:
+    """The task that opens the part."""
+    return OpenEntry(handle, os.fsencode(folder), b"part", b"", 7)
+
+
 def test_killed_in_the_middle_its_work_is_done_again(world: World, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
-    world.do(OpenSource(7, os.fsencode(path)))
+    make_part(tmp_path)
+    world.do(opening(7, tmp_path))
     pid = world.stop_disk()
     tasks = [
-        world.ask(Inspect(os.fsencode(path))),
-        world.ask(OpenSource(8, os.fsencode(path))),
+        world.ask(Inspect(os.fsencode(tmp_path))),
+        world.ask(opening(8, tmp_path)),
         world.ask(SyncPart(7)),
-        world.ask(OpenPart(9, os.fsencode(tmp_path), b"part", 3, 0)),
+        world.ask(opening(9, tmp_path)),
     ]
     world.files.close(7)  # the one that is under way has its own
     world.turns(0.1)
     os.kill(pid, signal.SIGKILL)
     answers = [world.answer(task) for task in tasks]
-    assert [type(each) for each in answers] == [Inspected, Inspected, Done, Inspected]
+    assert [type(each) for each in answers] == [Inspected, EntryOpened, Done, EntryOpened]
     opened = world.files.get(8)
     assert opened is not None and os.pread(opened.descriptor, 9, 0) == b"content"
     assert world.files.get(9) is not None
@@ -235,9 +246,8 @@ def test_a_request_that_is_too_long_is_an_answer(world: World) -> None:
 
 
 def test_descriptors_do_not_leak(world: World, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
-    world.do(OpenSource(1, os.fsencode(path)))
+    make_part(tmp_path)
+    world.do(opening(1, tmp_path))
 
     def count() -> list[int]:
         # The child closes its own copy after its answer: one more request, and it has.
@@ -249,16 +259,15 @@ def test_descriptors_do_not_leak(world: World, tmp_path: Path) -> None:
 
     before = count()
     for _ in range(50):
-        world.do(OpenSource(1, os.fsencode(path)))
+        world.do(opening(1, tmp_path))
         world.do(SyncPart(1))
-        world.do(OpenSource(1, b"/nonexistent"))
+        world.do(OpenEntry(1, b"/nonexistent", b"part", b"", 7))
     assert count() == before
 
 
 def test_opened_files_are_not_inherited(world: World, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
-    world.do(OpenSource(1, os.fsencode(path)))
+    make_part(tmp_path)
+    world.do(opening(1, tmp_path))
     opened = world.files.get(1)
     assert opened is not None and not os.get_inheritable(opened.descriptor)
 
@@ -322,7 +331,7 @@ def test_publish_killed_at_the_worst_moments(
     folder = os.fsencode(tmp_path)
     for number in range(15):
         name = b"part%d" % number
-        part = world.do(OpenPart(1, folder, name, 0, 0))
+        part = world.do(PrepareStage(folder, name, False, 0, 0))
         assert isinstance(part, Inspected)
         pid = world.disk
         task = world.ask(Publish(folder, name, b"final%d" % number, part.inode, 10**18, False))

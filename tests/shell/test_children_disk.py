@@ -21,8 +21,7 @@ from tntd.tasks import (
     Failed,
     Inspect,
     Inspected,
-    OpenPart,
-    OpenSource,
+    PrepareStage,
     Publish,
 )
 
@@ -47,6 +46,11 @@ def code(task: AnyTask | Warm) -> str:
     return answer.code
 
 
+def prepare(folder: bytes, name: bytes = b"part") -> PrepareStage:
+    """The task that makes a part."""
+    return PrepareStage(folder, name, False, 0, 0)
+
+
 class Place:
     """A downloads folder, with the tasks on it."""
 
@@ -55,9 +59,9 @@ class Place:
         self.bytes = os.fsencode(path)
         self.parts = path / ".tnt-part"
 
-    def open_part(self, name: bytes = b"part", content: bytes = b"content", size: int = 0) -> int:
+    def open_part(self, name: bytes = b"part", content: bytes = b"content") -> int:
         """Make a part; its inode."""
-        answer = do(OpenPart(1, self.bytes, name, size, 0))
+        answer = do(prepare(self.bytes, name))
         assert isinstance(answer, Inspected)
         (self.parts / os.fsdecode(name)).write_bytes(content)
         return answer.inode
@@ -95,19 +99,6 @@ def test_inspect(tmp_path: Path) -> None:
     assert code(Inspect(b"/a\0b")) == "EINVAL"
 
 
-def test_open_source_opens_only_regular_files(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"12345")
-    (tmp_path / "link").symlink_to(path)
-    os.mkfifo(tmp_path / "pipe")
-    opened = do(OpenSource(1, os.fsencode(tmp_path / "link")))
-    assert isinstance(opened, Inspected) and opened.inode == path.stat().st_ino
-    assert code(OpenSource(1, os.fsencode(tmp_path / "pipe"))) == "EINVAL"
-    assert code(OpenSource(1, os.fsencode(tmp_path))) == "EISDIR"
-    assert code(OpenSource(1, b"/dev/null")) == "EINVAL"
-    assert code(OpenSource(1, os.fsencode(tmp_path / "none"))) == "ENOENT"
-
-
 def test_a_file_in_memory_is_known(tmp_path: Path) -> None:
     descriptor = os.memfd_create("x")
     try:
@@ -125,30 +116,11 @@ def test_a_part_is_private_and_its_folder_is_made(place: Place) -> None:
     assert stat.S_IMODE((place.parts / "part").stat().st_mode) == 0o600
 
 
-def test_a_part_begins_empty(place: Place) -> None:
-    place.open_part(content=b"old")
-    found = do(OpenPart(1, place.bytes, b"part", 0, 0))
-    assert isinstance(found, Inspected) and found.size == 0
-    assert (place.parts / "part").read_bytes() == b""
-
-
-def test_space_is_set_aside_without_changing_the_size(place: Place) -> None:
-    found = do(OpenPart(1, place.bytes, b"part", 3 << 20, 0))
-    assert isinstance(found, Inspected) and found.size == 0
-    assert (place.parts / "part").stat().st_blocks * 512 in {0, 3 << 20}
-
-
-def test_too_little_space(place: Place) -> None:
-    assert code(OpenPart(1, place.bytes, b"part", 1, 1 << 60)) == "ENOSPC"
-    assert code(OpenPart(1, place.bytes, b"part", 1 << 60, 0)) == "ENOSPC"
-    assert not place.parts.exists()
-
-
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_hostile_names(place: Place, name: bytes) -> None:
     inode = place.open_part()
     before = sorted(place.path.rglob("*"))
-    assert code(OpenPart(1, place.bytes, name, 0, 0)) == "EINVAL"
+    assert code(prepare(place.bytes, name)) == "EINVAL"
     assert code(DiscardPart(place.bytes, name)) == "EINVAL"
     assert code(place.publish(inode, name)) == "EINVAL"
     assert code(Publish(place.bytes, name, b"final", inode, 0, False)) == "EINVAL"
@@ -172,7 +144,7 @@ def test_a_symbolic_link_in_place_of_the_part_folder(place: Place, tmp_path: Pat
     place.parts.rename(elsewhere)
     place.parts.symlink_to(elsewhere)
     for task in (
-        OpenPart(1, place.bytes, b"other", 0, 0),
+        prepare(place.bytes, b"other"),
         DiscardPart(place.bytes, b"part"),
         place.publish(inode),
     ):
@@ -188,14 +160,14 @@ def test_a_symbolic_link_in_place_of_a_part(place: Place, tmp_path: Path) -> Non
     (place.parts / "part").unlink()
     (place.parts / "part").symlink_to(secret)
     assert code(place.publish(inode)) == "ELOOP"
-    assert isinstance(do(OpenPart(1, place.bytes, b"part", 0, 0)), Inspected)
+    assert code(prepare(place.bytes)) == "EEXIST"
     assert secret.read_bytes() == b"secret"
 
 
 def test_a_file_in_place_of_the_part_folder(place: Place) -> None:
     place.path.mkdir(parents=True)
     place.parts.write_bytes(b"mine")
-    assert code(OpenPart(1, place.bytes, b"part", 0, 0)) == "ENOTDIR"
+    assert code(prepare(place.bytes)) == "ENOTDIR"
     assert place.parts.read_bytes() == b"mine"
 
 
@@ -203,7 +175,7 @@ def test_a_file_in_place_of_the_part_folder(place: Place) -> None:
 def test_a_part_folder_of_somebody_else(place: Place) -> None:
     inode = place.open_part()
     os.chown(place.parts, 12345, 12345)
-    assert code(OpenPart(1, place.bytes, b"other", 0, 0)) == "EPERM"
+    assert code(prepare(place.bytes, b"other")) == "EPERM"
     assert code(place.publish(inode)) == "EPERM"
 
 
@@ -223,7 +195,7 @@ def test_a_discarded_part_is_shortened_in_steps(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = 64 * limits.MIB
-    place.open_part(size=150 * limits.MIB)
+    place.open_part()
     os.truncate(place.parts / "part", 150 * limits.MIB)
     sizes: list[int] = []
     monkeypatch.setattr(os, "ftruncate", lambda _, size: sizes.append(size))
@@ -388,7 +360,7 @@ def test_joined_paths_do_the_same(place: Place, monkeypatch: pytest.MonkeyPatch)
     assert do(DiscardPart(place.bytes, b"other")) == Done()
     assert os.listdir(place.path) == ["final"]
     place.parts.symlink_to("/tmp")
-    assert code(OpenPart(1, place.bytes, b"part", 0, 0)) == "ENOTDIR"
+    assert code(prepare(place.bytes)) == "ENOTDIR"
 
 
 RACE = textwrap.dedent(
@@ -398,9 +370,8 @@ RACE = textwrap.dedent(
     from tntd.tasks import *
     folder, me = os.fsencode(sys.argv[1]), sys.argv[2].encode()
     for number in range(300):
-        answer, opened, _ = child_disk.perform(OpenPart(1, folder, me, 0, 0), None)
+        answer, _, _ = child_disk.perform(PrepareStage(folder, me, False, 0, 0), None)
         assert isinstance(answer, Inspected), answer
-        os.close(opened)
         if number % 2:
             task = Publish(folder, me, b"new_%s_%d" % (me, number), answer.inode, 0, False)
         else:

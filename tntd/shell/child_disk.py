@@ -1,5 +1,5 @@
 # Paths are bytes here, as the system has them; pathlib takes none.
-# ruff: noqa: PTH103, PTH116, PTH117
+# ruff: noqa: PTH116, PTH117
 """The child `disk`: does everything that may wait for a disk.
 
 Here are the requests about single files, and the list of all others (see child_pack.py,
@@ -23,7 +23,6 @@ from tntd import limits
 from tntd.errors import RemoteError
 from tntd.shell import (
     child_file,
-    child_folder,
     child_pack,
     child_spool,
     child_stage,
@@ -33,7 +32,6 @@ from tntd.shell import (
     child_tree_remove,
     child_unpack,
 )
-from tntd.shell.child_folder import PART_FOLDER, Folder
 from tntd.shell.child_wire import Warm
 from tntd.shell.files import OpenFile, failure, read_at, words
 from tntd.tasks import (
@@ -52,8 +50,6 @@ from tntd.tasks import (
     Inspected,
     MergeStage,
     OpenEntry,
-    OpenPart,
-    OpenSource,
     Pack,
     PrepareStage,
     Publish,
@@ -64,9 +60,6 @@ from tntd.tasks import (
 )
 
 _READ_BYTES: Final = 1 * limits.MIB
-_RESERVE_FROM_BYTES: Final = 1 * limits.MIB  # below, setting aside costs more than it helps
-_RACE_TRIES: Final = 20  # another daemon on the same folder may remove the empty part folder
-_READ_FLAGS: Final = os.O_RDONLY | child_folder.COMMON_FLAGS
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -104,10 +97,6 @@ def _perform_with_room(task: AnyTask | Warm, given: int | None) -> tuple[Answer,
 
 def _perform(task: AnyTask | Warm, given: int | None) -> tuple[Answer, int | None]:
     match task:
-        case OpenSource():
-            return open_source(task)
-        case OpenPart():
-            return open_part(task)
         case Pack():
             return child_pack.pack(task)
         case OpenEntry():
@@ -158,34 +147,6 @@ def inspect(task: Inspect) -> Inspected:
     return child_file.inspected(os.stat(_absolute(task.path)), child_file.free_bytes(task.path))
 
 
-def open_source(task: OpenSource) -> tuple[Inspected, int]:
-    """Open a regular file for reading."""
-    path = _absolute(task.path)
-    child_file.must_be_file(os.stat(path))  # before opening: opening a device may do something
-    descriptor = os.open(path, _READ_FLAGS)
-    return _inspect_open(descriptor), descriptor
-
-
-def open_part(task: OpenPart) -> tuple[Inspected, int]:
-    """Open a new, empty part."""
-    child_folder.check_name(task.name)
-    path = _absolute(task.folder)
-    os.makedirs(path, exist_ok=True)
-    with Folder.open(path) as folder:
-        free = child_file.free_bytes(folder.descriptor if folder.descriptor >= 0 else path)
-        if free < task.size + task.reserve:
-            raise OSError(errno.ENOSPC, "")
-        descriptor = _create_part(folder, task.name)
-    try:
-        if task.size >= _RESERVE_FROM_BYTES:
-            child_file.reserve(descriptor, task.size)
-    except OSError:
-        os.close(descriptor)
-        child_tree_remove.discard_part(DiscardPart(task.folder, task.name))
-        raise
-    return _inspect_open(descriptor), descriptor
-
-
 def sync_part(descriptor: int) -> Done:
     """Bring written data to the disk."""
     child_file.sync_data(descriptor)
@@ -205,23 +166,6 @@ def warm(descriptor: int, task: Warm) -> Done:
     return Done()
 
 
-# -- parts --------------------------------------------------------------------------------
-
-
-def _create_part(folder: Folder, name: bytes) -> int:
-    for tries_left in reversed(range(_RACE_TRIES)):
-        folder.make_child(PART_FOLDER, 0o700)
-        try:
-            with child_stage.part_folder(folder) as parts:
-                # A new file, not the old one emptied: that might be a finished one by another name.
-                parts.remove(name)
-                return parts.create(name, 0o600)
-        except FileNotFoundError:
-            if not tries_left:
-                raise
-    raise AssertionError("unreachable")
-
-
 # -- small --------------------------------------------------------------------------------
 
 
@@ -229,14 +173,3 @@ def _absolute(path: bytes) -> bytes:
     if not os.path.isabs(path):
         raise OSError(errno.EINVAL, "not an absolute path")
     return path
-
-
-def _inspect_open(descriptor: int) -> Inspected:
-    try:
-        found = os.fstat(descriptor)
-        child_file.must_be_file(found)
-        free = 0 if os.name == "nt" else child_file.free_bytes(descriptor)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return child_file.inspected(found, free)

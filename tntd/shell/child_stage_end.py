@@ -29,7 +29,18 @@ from tntd.tasks import Done, Entry, Inspected, MergeStage, Publish, SyncStage, U
 
 _FATES_BYTES_MAX: Final = 512 * KIB  # told of one merge; more would not fit an answer
 # These say for sure what is there, and what is not.
-_TELLING: Final = frozenset({errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
+_TELLING: Final = frozenset(
+    {
+        errno.ENOENT,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.ESTALE,
+        errno.ENAMETOOLONG,
+        errno.EILSEQ,
+        errno.EINVAL,
+    }
+)
 
 
 class Unsure(OSError):
@@ -97,9 +108,7 @@ def publish(task: Publish) -> Inspected:
     with unsure():
         folder = child_stage.open_folder(task.folder)
     with folder:
-        with unsure():
-            published = _is_published(folder, task)
-        if not published:
+        if not _is_published(folder, task):
             with child_stage.part_folder(folder) as parts:
                 _finish(parts, task)
                 _give_name(parts, folder, task)
@@ -113,21 +122,18 @@ def _is_published(folder: Folder, task: Publish) -> bool:
     Raises OSError: ENOENT where neither the stage nor its published form is there, EEXIST where
     something else has the name.
     """
-    there = folder.find(task.name)
-    ours = there is not None and _is_stage(there, task)
-    try:
-        with child_stage.part_folder(folder) as parts:
-            part = parts.find(task.part)
-            if ours and not task.tree and part is not None and part.st_ino == task.inode:
-                parts.remove(task.part)  # linked to its name, and then the machine stopped
-                parts.sync()
-    except FileNotFoundError:
-        part = None
-    if not ours and part is None:
+    with unsure():
+        there = folder.find(task.name)
+    if there is not None and _is_stage(there, task):
+        return True
+    part = None
+    with contextlib.suppress(FileNotFoundError), child_stage.part_folder(folder) as parts:
+        part = parts.find(task.part)
+    if part is None:
         raise OSError(errno.ENOENT, "")
-    if not ours and there is not None:
+    if there is not None:
         raise OSError(errno.EEXIST, "")
-    return ours
+    return False
 
 
 def _give_name(parts: Folder, folder: Folder, task: Publish) -> None:
@@ -145,6 +151,9 @@ def _settle(folder: Folder, task: Publish) -> Inspected:
     """The name is there: now for sure."""
     folder.sync()
     with contextlib.suppress(FileNotFoundError), child_stage.part_folder(folder) as parts:
+        part = None if task.tree else parts.find(task.part)
+        if part is not None and part.st_ino == task.inode:
+            parts.remove(task.part)  # linked to its name, and then the machine stopped
         parts.sync()
     folder.remove_child(PART_FOLDER)
     free = child_file.free_bytes(folder.descriptor if folder.descriptor >= 0 else task.folder)

@@ -27,10 +27,7 @@ from tntd.tasks import (
     EntryOpened,
     FinishEntry,
     HashRange,
-    Inspected,
     OpenEntry,
-    OpenPart,
-    OpenSource,
     Pack,
     Packed,
     SyncPart,
@@ -98,9 +95,7 @@ def gives_file(task: AnyTask | Warm, answer: Answer) -> bool:
     """Whether an open file comes up with the answer."""
     if isinstance(task, Pack):
         return isinstance(answer, Packed) and answer.large is not None
-    if isinstance(task, OpenEntry):
-        return isinstance(answer, EntryOpened)
-    return isinstance(task, OpenSource | OpenPart) and isinstance(answer, Inspected)
+    return isinstance(task, OpenEntry) and isinstance(answer, EntryOpened)
 
 
 def encode(message: Request | Up) -> bytes:

@@ -28,8 +28,6 @@ from tntd.tasks import (
     FinishEntry,
     HashRange,
     OpenEntry,
-    OpenPart,
-    OpenSource,
     Pack,
     Resolve,
     SyncPart,
@@ -38,7 +36,7 @@ from tntd.tasks import (
 )
 
 Callback = Callable[[Answer], None]
-Opening = OpenSource | OpenPart | Pack | OpenEntry  # what brings an open file up, sometimes
+Opening = Pack | OpenEntry  # what brings an open file up, sometimes
 
 _NOT_OPEN = Failed("EBADF", "the file is not open")
 
