@@ -143,7 +143,7 @@ class LimitLanes:
 
 @dataclass(frozen=True, slots=True)
 class CloseLane:
-    """Drop a lane at once; only the last LaneProgressed of an outgoing one may follow."""
+    """Drop a lane at once; only its last LaneProgressed may follow."""
 
     lane: int
 

@@ -132,7 +132,8 @@ class LaneOpened:
 @dataclass(frozen=True, slots=True)
 class LaneProgressed:
     """`bytes_done` of the transfer are written at the receiver (both ends are told the same);
-    `bytes_sent` of file data were put on this lane (sender).  At most ten times a second."""
+    `bytes_sent` of file data were put on this lane (sender), or came over it (receiver).  At most
+    ten times a second."""
 
     lane: int
     bytes_done: int

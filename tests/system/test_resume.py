@@ -39,6 +39,20 @@ def test_it_goes_on_where_it_was(daemon: Start, home: Path, victim: str) -> None
     assert wait_state(bob, sent["id"], "done")["bytes_done"] == size
 
 
+def test_a_sender_that_was_killed_tells_what_it_sent_twice(daemon: Start, home: Path) -> None:
+    """It does not know what it had sent, but its receiver knows what came."""
+    alice, bob = pair(daemon, home)
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=200 * 1024)
+    size = MIB - 1  # one block, of which a piece is not kept
+    (sent,) = send(alice, "bob", make(home / "small", size))
+    wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > 0, 60, "some of it is there")
+    alice.kill9()
+    came = wait_state(bob, sent["id"], "queued")["bytes_done"]
+    assert 0 < came < size
+    alice.start()
+    assert wait_state(alice, sent["id"], "done")["bytes_resent"] == came
+
+
 def test_a_part_that_was_damaged_is_mended(daemon: Start, home: Path) -> None:
     """As after a power loss that left holes: nothing is believed that was not read."""
     alice, bob = pair(daemon, home)

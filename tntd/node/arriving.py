@@ -97,6 +97,8 @@ class Arriving:
         changes: dict[str, object] = {"digest": event.digest or None}
         row = self._rows.get(moving.row)
         assert row is not None
+        moving.bytes_sent = event.bytes_sent
+        changes |= self._transfers.sent(moving, row)
         changes |= {"bytes_done": event.size, "bytes_reused": event.bytes_reused}
         self._rows.update(moving.row, **changes)
         self._under_way.add(moving.row)
@@ -218,8 +220,7 @@ class Arriving:
             changes |= self._transfers.settle(row)
             self._tell_fates(row)
         self._transfers.move(row, "failed" if changes.get("failed") else "done", **changes)
-        result = Result(transfer=row.id, digest=row.digest, reused=row.bytes_reused)
-        self._mail.put(row.contact, result)
+        self._mail.put(row.contact, result_of(row))
 
     def _tell_fates(self, row: TransferRow) -> None:
         trees = self._core.store.trees
@@ -234,3 +235,10 @@ class Arriving:
         self.forget(row.row)
         self._mail.put(row.contact, Result(transfer=row.id, error=reason[:500]))
         self._transfers.end(row, "failed", reason, self._parts)
+
+
+def result_of(row: TransferRow) -> Result:
+    """What the sender is told of a transfer that is done."""
+    return Result(
+        transfer=row.id, digest=row.digest, reused=row.bytes_reused, received=row.bytes_sent
+    )

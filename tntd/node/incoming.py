@@ -14,7 +14,7 @@ from tntd.effects import Inbound
 from tntd.errors import Code, CommandError, RemoteError
 from tntd.events import LaneEntries, LaneFailed, LaneFinished
 from tntd.machines.naming import check_file_name, show_path
-from tntd.node.arriving import Arriving
+from tntd.node.arriving import Arriving, result_of
 from tntd.node.core import Core
 from tntd.node.mail import Mail
 from tntd.node.outgoing import STRIKES_MAX
@@ -108,7 +108,7 @@ class Incoming:
             return
         word: Body = Decision(transfer=row.id, accepted=True)
         if row.state == "done":
-            word = Result(transfer=row.id, digest=row.digest, reused=row.bytes_reused)
+            word = result_of(row)
         elif row.state == "declined":
             word = Decision(transfer=row.id, accepted=False, reason="declined there")
         elif row.ended:

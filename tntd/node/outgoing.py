@@ -174,10 +174,12 @@ class Outgoing:
             changes = self._transfers.settle(row)
         done = int(str(changes["bytes_done"]))
         reused = min(result.reused, done)
+        # Each counts what the other forgets where it is killed.
+        sent = max(row.bytes_sent, min(result.received, limits.TREE_BYTES_MAX))
         changes |= {
             "digest": result.digest,
             "bytes_reused": reused,
-            "bytes_resent": max(0, row.bytes_sent - (done - reused)),
+            "bytes_resent": max(0, sent - (done - reused)),
             "again": 0,
         }
         state = "failed" if changes.get("failed") else "done"

@@ -324,9 +324,14 @@ class Lane:
         self._stay()
 
     def _tell_rest(self) -> None:
-        """What this lane has sent counts as sent twice, if it does not arrive."""
-        if self._pace is not None and isinstance(self._mover, Outgoing):
+        """What went over this lane counts as sent twice, if it has to come again."""
+        if self._pace is None:
+            return
+        if isinstance(self._mover, Outgoing):
             self._pace.tell_rest()
+        else:
+            done = self._mover.figures()[0]
+            self._loop.post(LaneProgressed(self.effect.lane, done, self._mover.received))
 
     def _stay(self) -> None:
         if self._timer is not None:
@@ -367,7 +372,7 @@ class Lane:
         done = mover.figures()[0]
         if done != self._told:
             self._told = done
-            self._loop.post(LaneProgressed(self.effect.lane, done))
+            self._loop.post(LaneProgressed(self.effect.lane, done, mover.received))
         mover.tell_progress()
         self.rewatch()
 

@@ -95,6 +95,11 @@ class Incoming:
         """The bytes that are done, and the entries."""
         return self._machine.bytes_done, self._machine.position[0]
 
+    @property
+    def received(self) -> int:
+        """Bytes of files that came over this lane."""
+        return self._machine.bytes_received
+
     def outcome(self) -> tuple[int, bytes, int, int]:
         """Size, digest, bytes that came and bytes reused, as in LaneFinished."""
         machine = self._machine

@@ -201,12 +201,14 @@ class Decision(Body, frozen=True, kw_only=True):
 
 class Result(Body, frozen=True, kw_only=True):
     """How a transfer ended at its receiver: `error` is empty when it is whole, checked, synced
-    and under its final name.  `reused` bytes came from an older copy there."""
+    and under its final name.  `reused` bytes came from an older copy there; `received` bytes of
+    files came over all lanes, as far as the receiver knows."""
 
     transfer: Id
     error: Words = ""
     digest: Digest | None = None
     reused: Number = 0
+    received: Number = 0
 
 
 class Cancel(Body, frozen=True, kw_only=True):
