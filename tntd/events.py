@@ -144,13 +144,15 @@ class LaneProgressed:
 class LaneEntries:
     """Entries of a tree went out (sender) or are written and checked here (receiver); what
     became of each file; the number of the next entry and the path of the last.  `bytes_done`
-    is what is done of the transfer with them.  `synced`: the receiver's disk has them for sure."""
+    is what is done of the transfer with them.  `anew`: the sender's walk began anew with them.
+    `synced`: the receiver's disk has them for sure."""
 
     lane: int
     entries: tuple[Entry, ...]
     number: int
     after: bytes
     bytes_done: int
+    anew: bool = False
     synced: bool = False
 
 
@@ -171,8 +173,8 @@ class LaneFinished:
 @dataclass(frozen=True, slots=True)
 class LaneFailed:
     """A lane ended early.  `code` is "cut" (try again), "source" (the file here changed or cannot
-    be read), "storage" (the part here cannot be written), "hash" (what arrived differs) or
-    "protocol"."""
+    be read), "storage" (the part here cannot be written), "hash" (what arrived differs), "size"
+    (a folder grew past what was agreed; the receiver says so) or "protocol"."""
 
     lane: int
     code: str

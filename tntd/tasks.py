@@ -161,6 +161,22 @@ class FinishEntry(Task, tag="finish_entry", frozen=True):
     executable: bool
 
 
+class SweepStage(Task, tag="sweep_stage", frozen=True):
+    """disk: remove the files of a stage that is a folder but those that are known, by the first
+    8 bytes of the BLAKE3 of their paths (machines/tree.py, `mark`).  These are told in any number
+    of requests with the same `sweep`: `known` has some, `at` says how many were told before.
+    ESTALE where that is not so here (another child may have got them): to be begun anew, as another
+    sweep.  Nothing is removed before the `end`, which is asked for again, with nothing more that is
+    known, while it is Failed("EAGAIN").  -> Done"""
+
+    sweep: int
+    folder: bytes
+    name: bytes
+    at: int
+    known: bytes
+    end: bool
+
+
 class SyncStage(Task, tag="sync_stage", frozen=True):
     """disk: bring all of a stage to the disk.  -> Done"""
 
@@ -342,6 +358,7 @@ AnyTask = (
     | HashRange
     | CopyRange
     | FinishEntry
+    | SweepStage
     | SyncStage
     | MergeStage
     | CleanStages

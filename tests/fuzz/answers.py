@@ -19,6 +19,7 @@ from tntd.tasks import (
     Publish,
     Resolve,
     Resolved,
+    SweepStage,
     SyncStage,
     Unpacked,
 )
@@ -49,7 +50,7 @@ def answer(source: Source, request: AnyTask) -> Answer:
             return Counted(files, size, not source.one_in(3))
         case MergeStage():
             return Unpacked(entries(source, ("failed",)), 0, b"", 0)
-        case SyncStage() | DiscardPart():
+        case SweepStage() | SyncStage() | DiscardPart():
             return Done()
         case Resolve():
             return Resolved(["127.0.0.9", "::1"][: source.below(3)])

@@ -10,6 +10,7 @@ from collections import deque
 
 import msgspec
 
+from tntd import limits
 from tntd.events import (
     Answered,
     Event,
@@ -35,6 +36,7 @@ from tntd.tasks import (
     Failed,
     Inspected,
     MergeStage,
+    SweepStage,
     SyncStage,
     Unpacked,
 )
@@ -59,6 +61,7 @@ class Side:
         self.bench = Bench(identity=identity)
         self.sends = sends
         self.heard: deque[bytes] = deque()  # frames that are on their way to it
+        self.heard_at = self.bench.now.boot
         self._ids = 0
         self.client = self.bench.open_client(local_user=True)
         self.command("hello", protocol=1, client="pair")
@@ -116,9 +119,15 @@ class Pair:
         self.collect()
         if side.heard:
             data = side.heard.popleft()
+            side.heard_at = side.bench.now.boot
             _, number = HEADER.unpack_from(data)
             side.bench.turn(FrameArrived(LINK, number, data[HEADER.size :]))
             self.collect()
+
+    def wait(self, side: Side, seconds: float) -> None:
+        """Time goes by, but not so much in silence that the link is given up for dead."""
+        if side.bench.now.boot + seconds < side.heard_at + limits.KEEPALIVE_S:
+            side.bench.wait(seconds)
 
     def answer(self, side: Side, *, well: bool = False) -> None:
         """A child answers."""
@@ -132,7 +141,7 @@ class Pair:
         match request:
             case CountTree():
                 return Counted(len(FILES), 5, True)
-            case SyncStage() | DiscardPart():
+            case SweepStage() | SyncStage() | DiscardPart():
                 return Done()
             case MergeStage() if not fails:
                 return Unpacked([], 0, b"", 0)
@@ -226,7 +235,7 @@ def pair(data: bytes) -> None:
                 case 5:
                     made.lane(side)
                 case 6:
-                    side.bench.wait(source.pick((0.1, 1.0, 5.0)))
+                    made.wait(side, source.pick((0.1, 1.0, 5.0)))
                 case _ if side.has_it:
                     act = source.pick(ACTS if source.one_in(4) else ACTS[:-1])
                     side.command(f"transfers.{act}", transfer=item_id(side.row.id))

@@ -76,7 +76,7 @@ def test_a_transcript() -> None:
     assert made.next() == Do(Pack(-1, b"/here", 2, b"big", -3, [b"x"]))
     assert made.next() == made.next() == Put(RecordType.PACK, PACK)
     made.put()
-    assert made.take_report() == Entries(tuple(entries), 1, b"small", 4)
+    assert made.take_report() == Entries(tuple(entries), 1, b"small", 4, True)
     assert made.take_report() is None
     assert made.next() == Put(RecordType.CHUNKS, entry(1, BIG))
     made.put()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from fuzz.test_findings_transfers import ID, Play
+from fuzz.test_findings_transfers import ID, Play, Taking
 from tntd.effects import Inbound
-from tntd.events import LaneEntries, LaneFinished, LaneOpened
+from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
+from tntd.node.present import item_id
 from tntd.tasks import Inspect, Inspected, PrepareStage
 from tntd.wire.frames import LaneOffer, Offer
 
 FREE = Inspected("folder", 0, 1, 1, 1, 1, False, 1 << 50)
+STAGE = Inspected("folder", 1, 1, 1, 1, 1, False, 1 << 50)
 PART = Inspected("file", 5, 1, 1, 7, 1, False, 1 << 50)
 
 
@@ -51,3 +53,22 @@ def test_a_file_that_was_whole_before_a_crash_is_looked_at_from_its_beginning() 
     job = taking.open()
     assert (job.number, job.after, job.bytes_done) == (0, b"", 0)
     assert job.asks
+
+
+def test_a_folder_that_grows_past_the_limit_on_its_way_is_asked_for_and_goes_on() -> None:
+    taking = Taking()
+    lane = taking.open()
+    came = LaneEntries(lane, (), 3, b"b", 5)
+    taking.end_lane(came, LaneFailed(lane, "size", "more than was agreed"))
+    assert (taking.row.state, taking.row.accepted, taking.row.error) == ("offered", 0, None)
+    assert taking.row.size > 5, "it is not taken without a question at the next start"
+    taking.link.say(LaneOffer(ticket=b"u" * 16, transfer=ID, size=5, files=2))
+    assert not taking.bench.lanes
+    taking.command("transfers.accept", transfer=item_id(ID))
+    assert taking.row.state == "queued"
+    taking.link.say(LaneOffer(ticket=b"v" * 16, transfer=ID, size=5, files=2))
+    taking.answer(PrepareStage, STAGE)
+    job = taking.bench.lanes[taking.lane].job
+    assert isinstance(job, Inbound)
+    assert (job.number, job.after, job.bytes_done) == (3, b"b", 5)
+    assert job.size_max > 1 << 60

@@ -12,7 +12,14 @@ from blake3 import blake3
 
 from tntd import limits
 from tntd.machines import tree
-from tntd.shell import child_disk, child_file, child_folder, child_stage_files, child_tree_remove
+from tntd.shell import (
+    child_disk,
+    child_file,
+    child_folder,
+    child_stage_files,
+    child_sweep,
+    child_tree_remove,
+)
 from tntd.tasks import (
     Answer,
     AnyTask,
@@ -32,6 +39,7 @@ from tntd.tasks import (
     OpenEntry,
     PrepareStage,
     Publish,
+    SweepStage,
     SyncStage,
     Unpacked,
 )
@@ -718,3 +726,62 @@ def test_one_stage_that_cannot_be_removed(place: Place, monkeypatch: pytest.Monk
     assert do(CleanStages(place.bytes, b"", [])) == Counted(2, 0, False)
     assert code(CleanStages(place.bytes, b"", [])) == "EPERM"
     assert os.listdir(place.parts) == ["bad"]
+
+
+# -- sweeping -----------------------------------------------------------------------------
+
+
+def sweep(
+    place: Place, *paths: bytes, at: int = 0, end: bool = True, number: int = 1
+) -> SweepStage:
+    """A request of which these paths are known."""
+    known = b"".join(map(tree.mark, paths))
+    return SweepStage(number, place.bytes, b"stage", at, known, end)
+
+
+def filled(place: Place, *paths: str) -> None:
+    """Files in the stage."""
+    place.prepare()
+    for path in paths:
+        file = place.stage / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(path)
+
+
+def files_in(folder: Path) -> set[str]:
+    """Relative paths of the files below."""
+    return {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()}
+
+
+def test_sweep_leaves_what_was_told(place: Place) -> None:
+    filled(place, "a", "b", "in/a", "in/deep/a", "in/deep/b")
+    (place.stage / "link").symlink_to("in/a")
+    os.utime(place.stage / "in/deep", ns=(MTIME_NS, MTIME_NS))
+    assert do(sweep(place, b"a", b"in/deep/b", end=False)) == Done()
+    assert len(files_in(place.stage)) == 6  # nothing before all is told
+    assert do(sweep(place, b"in/a", at=2)) == Done()
+    assert files_in(place.stage) == {"a", "in/a", "in/deep/b", "link"}
+    assert (place.stage / "in/deep").stat().st_mtime_ns == MTIME_NS
+
+
+def test_a_sweep_that_was_told_to_another_is_begun_anew(place: Place) -> None:
+    filled(place, "a", "b")
+    assert do(sweep(place, b"a", end=False)) == Done()
+    child_disk.forget()
+    assert code(sweep(place, b"b", at=1)) == "ESTALE"
+    assert code(sweep(place, b"b", at=1, number=2)) == "ESTALE"
+    assert files_in(place.stage) == {"a", "b"}
+    assert do(sweep(place, b"a", b"b", number=3)) == Done()
+    assert files_in(place.stage) == {"a", "b"}
+
+
+def test_a_long_sweep_goes_in_steps(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_sweep, "_STEP_S", 0.0)
+    filled(place, *(f"folder {number % 3}/{number}" for number in range(12)))
+    stays = b"folder 1/4"
+    request, count = sweep(place, stays), 0
+    while isinstance(answer := do(request), Failed):
+        assert answer.code == "EAGAIN"
+        request, count = sweep(place, at=1), count + 1
+    assert (answer, count > 10) == (Done(), True)
+    assert files_in(place.stage) == {"folder 1/4"}

@@ -39,7 +39,7 @@ class Tasks:
 
         self._process = process
         source = self._source = Source(machine.disk, process.files, machine.rng)
-        stage = Stage(machine.disk, process.files, published)
+        stage = self._stage = Stage(machine.disk, process.files, published)
         self._table: dict[type[Any], Callable[[Any], Steps]] = {
             tasks.Inspect: source.inspect,
             tasks.CountTree: source.count,
@@ -51,6 +51,7 @@ class Tasks:
             tasks.CopyRange: stage.copy_range,
             tasks.FinishEntry: stage.finish_entry,
             tasks.SyncPart: stage.sync_part,
+            tasks.SweepStage: stage.sweep,
             tasks.SyncStage: stage.sync_stage,
             tasks.Publish: stage.publish,
             tasks.MergeStage: stage.merge,
@@ -66,6 +67,7 @@ class Tasks:
     def forget(self) -> None:
         """Another child does them from now on."""
         self._source.forget()
+        self._stage.forget()
 
     def _resolve(self, task: Resolve) -> Steps:
         yield

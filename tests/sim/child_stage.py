@@ -33,6 +33,7 @@ from tntd.tasks import (
     OpenEntry,
     PrepareStage,
     Publish,
+    SweepStage,
     SyncPart,
     SyncStage,
     Unpack,
@@ -40,7 +41,7 @@ from tntd.tasks import (
 )
 
 from .child_source import PARTS, Steps, block_hashes
-from .disk import Disk, File, Folder, Link, Node, below, failed
+from .disk import Disk, File, Folder, Link, Node, below, failed, files
 
 OF_THE_DISK = {errno.ENOSPC, errno.EIO}
 
@@ -62,6 +63,7 @@ class Stage:
         self._disk = disk
         self._files = opened
         self._published = published
+        self._sweeps: dict[int, list[bytes]] = {}
 
     def _parts(self, folder: bytes) -> Folder:
         return self._disk.folder(folder + b"/" + PARTS)
@@ -424,6 +426,33 @@ class Stage:
             yield
 
     # -- removing --------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Another child does the tasks from now on."""
+        self._sweeps.clear()
+
+    def sweep(self, task: SweepStage) -> Steps:
+        """Remove the files that were not told."""
+        disk = self._disk
+        known = self._sweeps.pop(task.sweep, [])
+        if task.at != len(known):
+            raise failed(errno.ESTALE)
+        known += [task.known[at : at + 8] for at in range(0, len(task.known), 8)]
+        if not task.end:
+            self._sweeps[task.sweep] = known
+            return Done()
+        stage = self._stage(task.folder, task.name)
+        disk.check()
+        yield
+        gone = [
+            path
+            for path, node in files(stage)
+            if isinstance(node, File) and tree.mark(path) not in known
+        ]
+        for path in gone:
+            self._take_away(stage, path)
+            yield
+        return Done()
 
     def discard(self, task: DiscardPart) -> Steps:
         """Remove a stage for good, and the part folder when it is empty."""

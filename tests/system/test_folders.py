@@ -161,3 +161,26 @@ def test_killed_in_the_middle_of_a_folder(daemon: Start, home: Path, victim: str
     assert done["bytes_resent"] <= 4 * MIB
     assert transfer(bob, sent["id"])["state"] == "done"
     assert no_parts(bob.downloads)
+
+
+def test_a_folder_that_grew_past_the_limit_is_asked_for(daemon: Start, home: Path) -> None:
+    """What it came to is seen only on the way; then nothing is lost, and it goes on."""
+    config = home / "bob.toml"
+    config.write_text(f"auto_accept_bytes_max = {MIB}\n")
+    alice, bob = pair(daemon, home, "--config", str(config))
+    bob.sigterm()
+    tree = home / "tree"
+    for number in range(5):
+        make(tree / f"small-{number}", 1000)
+    (sent,) = send(alice, "bob", tree)
+    make(tree / "z" / "large", 3 * MIB)
+    bob.start()
+    wait_state(bob, sent["id"], "offered")
+    waits = wait_state(alice, sent["id"], "offered")
+    assert not waits["failed"]
+    assert transfer(bob, sent["id"])["bytes_total"] > MIB
+    bob.rpc("transfers.accept", transfer=sent["id"])
+    wait_state(alice, sent["id"], "done")
+    wait_state(bob, sent["id"], "done")
+    assert picture(bob.downloads / "new_tree") == picture(tree)
+    assert no_parts(bob.downloads)

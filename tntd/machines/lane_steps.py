@@ -43,12 +43,14 @@ class Close(NamedTuple):
 
 class Entries(NamedTuple):
     """Entries that went out, or are done here: what became of files, the next entry's number, the
-    path of the last, and the bytes of the transfer that are done with them."""
+    path of the last, and the bytes of the transfer that are done with them; `anew` where they are
+    the first of a walk that began anew."""
 
     entries: tuple[Entry, ...]
     number: int
     after: bytes
     bytes_done: int
+    anew: bool = False
 
 
 # -- the sender ---------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from tntd.machines.lane_steps import (
     Entries,
     Finished,
     LaneTask,
+    LaneTrouble,
     Put,
     Step,
     Write,
@@ -347,7 +348,10 @@ class Receiver:
         for item in self._items:
             total = item.size if item.anew else total + item.size
         if total > self._job.size_max:
-            raise RemoteError("malformed", f"more than the {self._job.size_max} bytes agreed")
+            text = f"more than the {self._job.size_max} bytes agreed"
+            if self._job.tree:
+                raise LaneTrouble("size", text)  # a folder may grow
+            raise RemoteError("malformed", text)
 
     def _settle(self) -> None:
         """Pass over what is done.  A single file is told with its end only, so that nobody believes
@@ -356,7 +360,9 @@ class Receiver:
             item = self._items.popleft()
             self._settled = item.size if item.anew else self._settled + item.size
             self._number, self._after = item.behind, item.after
-            self._steps.append(Entries(item.entries, item.behind, item.after, self._settled))
+            self._steps.append(
+                Entries(item.entries, item.behind, item.after, self._settled, item.anew)
+            )
         if self._ended and not self._items:
             self._steps.append(Put(RecordType.PROGRESS, self.progress()))
             self._steps.append(Finished())

@@ -280,7 +280,7 @@ class Sender:
         self.size += packed.bytes
         if packed.plain:
             entries = tuple(packed.entries)
-            self._report = Entries(entries, packed.number, packed.after, self.size)
+            self._report = Entries(entries, packed.number, packed.after, self.size, batch.anew)
         if packed.large is not None:
             self._current = _File(packed.number, packed.large, batch.handle, self._asks)
 

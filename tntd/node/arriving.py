@@ -1,13 +1,14 @@
 """From the last byte to its place: synced, named, renamed, told.
 
-    whole -> synced -> (name committed) -> published: done
+    whole -> swept -> synced -> (name committed) -> published: done
 
 What holds always: the final name is committed before the stage is renamed to it, and the sender is
 told "done" in the turn that commits it, after the folder was synced; so a start after a crash
 finishes what was begun.  What may have its name is never given up, or it would come a second time:
 while the disk fails, it is tried again, with growing waits.  Nothing is ever replaced: a name that
 is taken gets the next number.  Files that failed before and come again go into the folder that is
-there already.
+there already.  What is in the stage of a folder that goes to its place is what the sender had when
+it sent the last of it: what an earlier try has left beside is swept out before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from tntd import limits
 from tntd.events import LaneFinished
 from tntd.machines.naming import final_name, show_path
+from tntd.machines.tree import mark
 from tntd.node.core import Core
 from tntd.node.mail import Mail
 from tntd.node.parts import Parts
@@ -31,11 +33,13 @@ from tntd.tasks import (
     Inspected,
     MergeStage,
     Publish,
+    SweepStage,
     SyncStage,
     Unpacked,
 )
 from tntd.wire.frames import Fates, FileState, LaneAnswer, Result
 
+SWEPT_AT_ONCE = 8192  # files of which a child is told at once
 FATES_TOLD_MAX = 1024  # files that did not arrive, told one by one; the counts tell of the rest
 
 
@@ -102,22 +106,71 @@ class Arriving:
         changes |= {"bytes_done": event.size, "bytes_reused": event.bytes_reused}
         self._rows.update(moving.row, **changes)
         self._under_way.add(moving.row)
+        if moving.swept or row.kept >= limits.TREE_FILES_KEPT_MAX:  # not all are known then
+            self._sync(moving, row)
+        else:
+            self._sweep(moving, row, self._core.number(), 0, None)
+
+    def _sweep(
+        self, moving: Moving, row: TransferRow, sweep: int, at: int, after: bytes | None
+    ) -> None:
+        """Tell the child what is to stay, behind the path `after`."""
+        trees = self._core.store.trees
+        paths = [] if at and after is None else trees.verified(row.row, after, SWEPT_AT_ONCE)
+        request = SweepStage(
+            sweep=sweep,
+            folder=row.folder or self._core.profile.downloads,
+            name=self._parts.name(row),
+            at=at,
+            known=b"".join(map(mark, paths)),
+            end=len(paths) < SWEPT_AT_ONCE,
+        )
+        then = paths[-1] if not request.end else None
+        count = at + len(paths)
+        self._core.ask(request, lambda answer: self._swept(moving, request, count, then, answer))
+
+    def _swept(
+        self,
+        moving: Moving,
+        request: SweepStage,
+        count: int,
+        after: bytes | None,
+        answer: Answer,
+    ) -> None:
+        row = self._still(moving, answer)
+        if row is None:
+            return
+        more = isinstance(answer, Failed)  # EAGAIN
+        if more or not request.end:
+            self._sweep(moving, row, request.sweep, count, after)
+        else:
+            self._sync(moving, row)
+
+    def _still(self, moving: Moving, answer: Answer) -> TransferRow | None:
+        """The transfer, if it goes on after this answer."""
+        row = self._rows.get(moving.row)
+        if row is None or row.ended:
+            self._transfers.drop(moving)
+            return None
+        if isinstance(answer, Done) or (isinstance(answer, Failed) and answer.code == "EAGAIN"):
+            return row
+        text = answer.text if isinstance(answer, Failed) else "sync failed"
+        if isinstance(answer, Failed) and answer.code in NOT_BEGUN | {"ESTALE"}:
+            self.forget(row.row)
+            self._transfers.fall_back(moving)
+            self._tell_broken(moving, row, text)
+        else:
+            self._transfers.drop(moving)
+            self._fail(row, f"the receiver's disk: {text}")
+        return None
+
+    def _sync(self, moving: Moving, row: TransferRow) -> None:
         request = SyncStage(row.folder or self._core.profile.downloads, self._parts.name(row))
         self._core.ask(request, lambda answer: self._synced(moving, answer))
 
     def _synced(self, moving: Moving, answer: Answer) -> None:
-        row = self._rows.get(moving.row)
-        if row is None or row.ended:
-            self._transfers.drop(moving)
-        elif isinstance(answer, Failed) and answer.code in NOT_BEGUN:
-            self.forget(row.row)
-            self._transfers.fall_back(moving)
-            self._tell_broken(moving, row, answer.text)
-        elif not isinstance(answer, Done):
-            self._transfers.drop(moving)
-            text = answer.text if isinstance(answer, Failed) else "sync failed"
-            self._fail(row, f"the receiver's disk: {text}")
-        else:
+        row = self._still(moving, answer)
+        if row is not None:
             self._transfers.drop(moving)
             self._place(row)
 

@@ -22,7 +22,7 @@ from tntd.node.parts import Parts
 from tntd.node.preferences import Preferences
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
-from tntd.store.transfers import NONE_BEYOND, TransferRow
+from tntd.store.transfers import TransferRow
 from tntd.tasks import PASSING, Answer, Failed, Inspect, Inspected, PrepareStage
 from tntd.wire.frames import Body, Cancel, Decision, Frame, LaneAnswer, LaneOffer, Offer, Result
 
@@ -310,10 +310,13 @@ class Incoming:
         limit = self._preferences.of(row.contact).auto_accept_bytes_max
         if row.by_user or not row.tree or size <= max(limit, row.size):
             return False
-        row = self.let_go(row)
+        self._ask_anew(self.let_go(row), size)
+        return True
+
+    def _ask_anew(self, row: TransferRow, size: int) -> None:
+        """It has `size` bytes at least: our user is asked, and what is here of it stays."""
         self._transfers.move(row, "offered", accepted=0, size=size)
         self._core.publish("transfer.offered", row.row)
-        return True
 
     def _prepared(self, moving: Moving, answer: Answer) -> None:
         row, route = self._rows.get(moving.row), self._core.routes.get(moving.contact)
@@ -331,7 +334,7 @@ class Incoming:
         if route is None or not route.open or contact is None:
             self._transfers.fall_back(moving)
             return
-        job = self._job(row, answer)
+        job = self._job(moving, row, answer)
         moving.bytes_done = job.bytes_done
         self._transfers.open_lane(moving, route, contact, job)
         self._core.send(
@@ -346,7 +349,7 @@ class Incoming:
             ),
         )
 
-    def _job(self, row: TransferRow, stage: Inspected) -> Inbound:
+    def _job(self, moving: Moving, row: TransferRow, stage: Inspected) -> Inbound:
         number, after, done = row.number, row.after, row.bytes_done
         # A single file is whole only with its digest, which was not committed with a name.
         if not row.tree or stage.inode != row.part_inode or not stage.size:
@@ -356,8 +359,8 @@ class Incoming:
         self._rows.update(
             row.row, part_inode=stage.inode, number=number, after=after, bytes_done=done
         )
-        if not number and not row.again:
-            self._rows.update(row.row, **NONE_BEYOND)
+        self._transfers.look_back(row, number)
+        moving.swept = not row.tree or bool(row.again) or not stage.size
         old = None if stage.size else self._rows.older_copy(row)
         usable = old is not None and old.folder is not None and old.chosen is not None
         return Inbound(
@@ -397,7 +400,11 @@ class Incoming:
                 "synced_after": event.after,
                 "synced_bytes": event.bytes_done,
             }
-        self._core.store.trees.put(row.row, event.entries if row.tree else ())
+        if row.tree:
+            if event.anew:
+                self._transfers.look_back(row, 0)
+                moving.swept = bool(row.again)
+            self._core.store.trees.put(row.row, event.entries, event.number)
         self._rows.update(row.row, **changes)
         self._transfers.note_done(moving, max(moving.bytes_done, event.bytes_done))
 
@@ -405,6 +412,10 @@ class Incoming:
         """A lane ended early: the sender offers another, unless it is our disk."""
         row = self._transfers.fall_back(moving)
         if row is None or row.ended:
+            return
+        if event.code == "size" and row.state == "queued":
+            self._ask_anew(row, self._size_max(row) + 1)
+            self._answer(moving, row, "undecided")
             return
         if event.code not in ("cut", "storage"):
             self._strikes[row.row] = self._strikes.get(row.row, 0) + 1

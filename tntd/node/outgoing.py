@@ -19,7 +19,7 @@ from tntd.node.mail import Mail
 from tntd.node.sending import offer
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
-from tntd.store.transfers import NONE_BEYOND, TransferRow
+from tntd.store.transfers import TransferRow
 from tntd.tasks import PASSING, Answer, Entry, Failed, Inspect, Inspected
 from tntd.wire.frames import (
     KIND_NUMBERS,
@@ -321,8 +321,7 @@ class Outgoing:
             return
         self._core.timers.cancel(("offer", row.row))
         if not frame.code:
-            if not frame.number and not row.again:
-                self._rows.update(row.row, **NONE_BEYOND)
+            self._transfers.look_back(row, frame.number)
             if route.dialled:
                 self._transfers.open_lane(moving, route, contact, self._job(row))
             self._core.emit(StartLane(moving.lane, frame.number, frame.after, frame.asks))
@@ -360,7 +359,10 @@ class Outgoing:
         """Files of a folder went out, or were left out."""
         row = self._rows.get(moving.row)
         if row is not None and row.tree:
-            self._core.store.trees.put(row.row, event.entries)
+            if event.anew:
+                self._transfers.look_back(row, 0)
+            self._core.store.trees.put(row.row, event.entries, event.number)
+            self._rows.update(row.row, number=event.number)
 
     def lane_finished(self, moving: Moving, event: LaneFinished) -> None:
         """All is sent; now the receiver's word is awaited."""

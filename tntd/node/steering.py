@@ -154,13 +154,15 @@ class Steering:
 
     def _again(self, row: TransferRow) -> TransferRow:
         trees = self._core.store.trees
-        paths = [each.path for each in trees.bad(row.row, "failed", AGAIN_FILES_MAX)]
         # Where it failed as a whole, nothing of it was put in place: all of it goes once more.
         some = row.failed > 0 or row.again if row.outgoing else row.final_ctime_ns > 0
-        trees.restore(row.row, paths)
         changes: dict[str, object] = {"again": int(some), "failed": 0, "error": None}
-        if not some:
-            changes |= NONE_BEYOND
+        if some:
+            bad = trees.bad(row.row, "failed", AGAIN_FILES_MAX)
+            trees.restore(row.row, [each.path for each in bad])
+        else:
+            trees.doubt(row.row, -1)
+            changes |= {**NONE_BEYOND, "number": 0}
         if not row.outgoing:
             changes |= self._incoming.begin_anew(row)
             changes |= {} if some else {"chosen": None}  # else a start would put it in place

@@ -21,7 +21,7 @@ from tntd.node import present
 from tntd.node.core import Core, Route
 from tntd.node.parts import Parts
 from tntd.store.contacts import ContactRow
-from tntd.store.transfers import TransferRow
+from tntd.store.transfers import NONE_BEYOND, TransferRow
 
 COUNTED_EXACTLY_MAX = 50_000  # files; more would hold up the turn, and were counted before
 
@@ -39,6 +39,7 @@ class Moving:
     bytes_done: int = 0
     bytes_sent: int = 0  # on this lane, as far as it was told
     bytes_counted: int = 0  # of these, what the store has
+    swept: bool = True  # nothing is in the stage that another try has left
     asked: bool = False  # the lane is to be opened
     started: bool = False  # the lane is open
 
@@ -216,6 +217,16 @@ class Transfers:
         moving.bytes_done = bytes_done
         moving.rate.note(self._core.now.boot, bytes_done)
         self.moved.add(moving.row)
+
+    def look_back(self, row: TransferRow, number: int) -> None:
+        """The sender's walk goes on from entry `number`: what was told of those behind is told
+        again, where they are still there."""
+        if not row.tree or row.again:
+            return
+        if not number:
+            self._rows.update(row.row, **NONE_BEYOND)
+        if number < row.number:
+            self._core.store.trees.doubt(row.row, number)
 
     def settle(self, row: TransferRow) -> dict[str, object]:
         """What its files came to: counts, and in words where some failed."""

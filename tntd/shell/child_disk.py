@@ -28,6 +28,7 @@ from tntd.shell import (
     child_stage,
     child_stage_end,
     child_stage_files,
+    child_sweep,
     child_tree,
     child_tree_remove,
     child_unpack,
@@ -53,6 +54,7 @@ from tntd.tasks import (
     Pack,
     PrepareStage,
     Publish,
+    SweepStage,
     SyncPart,
     SyncStage,
     Unpack,
@@ -83,7 +85,9 @@ def perform(task: AnyTask | Warm, given: int | None) -> tuple[Answer, int | None
 
 def forget() -> bool:
     """Let go of all that is kept open between requests; whether there was any."""
-    return any([child_pack.forget(), child_tree.forget(), child_stage.forget()])
+    return any(
+        [child_pack.forget(), child_tree.forget(), child_stage.forget(), child_sweep.forget()]
+    )
 
 
 def _perform_with_room(task: AnyTask | Warm, given: int | None) -> tuple[Answer, int | None]:
@@ -119,6 +123,8 @@ def _answer(task: AnyTask | Warm, given: int | None) -> Answer:  # noqa: C901, P
             return child_stage_files.copy_range(task, given)
         case FinishEntry():
             return child_stage_files.finish_entry(task, given)
+        case SweepStage():
+            return child_sweep.sweep_stage(task)
         case SyncStage():
             return child_stage_end.sync_stage(task)
         case PrepareStage():

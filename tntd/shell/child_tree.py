@@ -21,7 +21,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Generator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from tntd import limits
 from tntd.machines import tree
@@ -228,7 +228,14 @@ class Walk:
         self._entries.close()
 
 
-K = TypeVar("K", bound="Walk | Count")
+class Closable(Protocol):
+    """What is kept."""
+
+    def close(self) -> None:
+        """Close what it holds."""
+
+
+K = TypeVar("K", bound=Closable)
 
 
 class Kept(Generic[K]):

@@ -146,6 +146,7 @@ _FIRST = (
         size INTEGER NOT NULL,
         state TEXT NOT NULL,
         reason TEXT NOT NULL,
+        behind INTEGER NOT NULL,
         PRIMARY KEY (transfer, path)
     ) STRICT, WITHOUT ROWID""",
     """CREATE INDEX tree_files_bad ON tree_files(transfer, state, path)

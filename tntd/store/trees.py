@@ -18,11 +18,11 @@ from tntd.limits import TREE_BYTES_MAX
 from tntd.tasks import Entry
 
 _ADD = (
-    "INSERT INTO tree_files(transfer, path, size, state, reason) VALUES (?1, ?2, ?3, ?4, ?5) "
-    "ON CONFLICT DO NOTHING"
+    "INSERT INTO tree_files(transfer, path, size, state, reason, behind) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING"
 )
 _CHANGE = (
-    "UPDATE tree_files SET size = ?3, reason = ?5, "
+    "UPDATE tree_files SET size = ?3, reason = ?5, behind = ?6, "
     # What is to be sent once more stays so when it goes out: only the receiver's word ends that.
     "state = CASE WHEN state = 'again' AND ?4 = 'waiting' THEN state ELSE ?4 END "
     "WHERE transfer = ?1 AND path = ?2"
@@ -32,7 +32,7 @@ _COUNT = (
     "failed_beyond = failed_beyond + ? WHERE row = ?"
 )
 
-_Row = tuple[int, bytes, int, str, str]
+_Row = tuple[int, bytes, int, str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,11 @@ class Trees:
     def __init__(self, sql: sqlite3.Connection) -> None:
         self._sql = sql
 
-    def put(self, transfer: int, entries: Iterable[Entry]) -> None:
-        """What became of these files."""
-        rows = [(transfer, each.path, each.size, each.state, each.reason) for each in entries]
+    def put(self, transfer: int, entries: Iterable[Entry], behind: int = 0) -> None:
+        """What became of these files; entry number `behind` comes after them."""
+        rows = [
+            (transfer, each.path, each.size, each.state, each.reason, behind) for each in entries
+        ]
         if not rows:
             return
         room = limits.TREE_FILES_KEPT_MAX - self._kept(transfer)
@@ -84,6 +86,23 @@ class Trees:
             else:
                 beyond[row[3]] += 1
         return added
+
+    def doubt(self, transfer: int, number: int) -> None:
+        """Forget the files from entry `number` on: they are told again, or are no longer there.
+        Reads all rows, as `count` does."""
+        gone = self._sql.execute(
+            "DELETE FROM tree_files WHERE transfer = ? AND behind > ?", (transfer, number)
+        ).rowcount
+        self._sql.execute(_COUNT, (-gone, 0, 0, transfer))
+
+    def verified(self, transfer: int, after: bytes | None, limit: int) -> list[bytes]:
+        """Paths of up to `limit` files that have arrived, those behind the path `after`."""
+        found = self._sql.execute(
+            "SELECT path FROM tree_files WHERE transfer = ? AND state = 'verified' "
+            "AND (? IS NULL OR path > ?) ORDER BY path LIMIT ?",
+            (transfer, after, after, limit),
+        )
+        return [path for (path,) in found]
 
     def page(self, transfer: int, after: bytes | None, limit: int) -> list[FileRow]:
         """Up to `limit` files by path, those behind the path `after`."""
