@@ -6,6 +6,7 @@ import pytest
 
 from sim.child_source import PARTS
 from sim.disk import File, Folder
+from sim.faults import Faults
 from sim.machine import DOWNLOADS
 from sim.scenario import friends, scenario
 from sim.sources import tree
@@ -42,3 +43,24 @@ def test_what_its_sender_has_removed_meanwhile_does_not_arrive(seed: int):
         assert files_of(arrived[name]) == files_of(source)
 
     scenario(act, seed=seed, idle=False)
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_a_transfer_goes_on_whose_contact_links_before_we_have_begun_anew(seed: int):
+    """A commit fails in the middle of a file, so the node starts over, after a pause; the
+    receiver, started anew as well, dials in that pause."""
+
+    def act(world: World) -> None:
+        ann, bob = friends(world)
+        bob.send_files(bob.friends[0], 1, size=3000)
+        query = "SELECT count(*) FROM transfers WHERE state = 'active'"
+        end = world.heap.now + 30.0
+        while bob.machine.database.sql.execute(query).fetchone() != (1,):
+            assert world.heap.now < end
+            world.heap.run(world.heap.now + 0.0005)
+        bob.machine.database.fail_in = 0
+        ann.machine.end("crash")
+        world.heap.run(world.heap.now + 30.0)
+        assert world.watcher.files_arrived == 1
+
+    scenario(act, seed=seed, faults=Faults(bytes_per_s=10_000, start_s=0.2), idle=False)

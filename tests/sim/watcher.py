@@ -344,6 +344,10 @@ class Watcher:
         """A run has ended: what is on the disk?"""
         if how == "power":
             self.check_files(machine)
+            # What has lost its name again may get it once more.
+            for key, (path, node) in list(self._arrived.items()):
+                if key[0] == machine.name and machine.disk.find(path) is not node:
+                    del self._arrived[key]
 
     def check_files(self, machine: Machine) -> None:
         """All that stands under a final name is whole, and what stood there before still does."""

@@ -61,7 +61,7 @@ class Incoming:
     def start(self) -> None:
         """Finish what a crash has interrupted, and look again at what nobody has decided."""
         for row in self._rows.live():
-            if row.outgoing:
+            if row.outgoing or row.row in self._transfers.moving or self._arriving.has(row.row):
                 continue
             if self._arriving.resume(row):
                 continue

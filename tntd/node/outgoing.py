@@ -69,10 +69,13 @@ class Outgoing:
         self._eager.clear()
 
     def start(self) -> None:
-        """What was on its way when the daemon ended waits again."""
+        """What was on its way when the daemon ended waits again.  Somebody may have linked with us
+        before this, and something move already."""
         for row in self._rows.live():
-            if row.outgoing and row.state == "active":
+            under_way = row.row in self._transfers.moving or row.row in self._awaiting
+            if row.outgoing and row.state == "active" and not under_way:
                 self._transfers.move(row, "queued")
+                self.run(row.contact)
 
     # -- what users do --------------------------------------------------------------
 
