@@ -12,7 +12,6 @@ from typing import Final
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _LARGEST: Final = 2**63 - 1  # bytes; no file has more, and a float cannot hold any number
-BAR_WIDTH: Final = 24
 
 
 def size(count: int) -> str:
@@ -53,7 +52,7 @@ def percent(done: int, total: int) -> int:
     return 100 if total <= 0 or done >= total else done * 100 // total
 
 
-def bar(done: int, total: int, width: int = BAR_WIDTH) -> str:
+def bar(done: int, total: int, width: int) -> str:
     """A bar of `width` cells."""
     full = width if total <= 0 else min(width, done * width // total)
     return "#" * full + "." * (width - full)

@@ -29,6 +29,7 @@ NOTE: Final = "class:note"
 ELSEWHERE: Final = "class:elsewhere"
 
 ENDED: Final = frozenset({"done", "failed", "cancelled", "declined"})  # states of transfers
+WAITING: Final = frozenset({"offered", "queued", "paused"})
 
 _INDENT: Final = "        "  # as wide as "[12:03] "
 _FAINT_LINES_MAX: Final = 3  # after the first: context must not push what is new off the screen
@@ -241,6 +242,14 @@ def transfer_news(transfer: Transfer, slash: str = "") -> Line | None:
     return None
 
 
+def waiting_words(transfer: Transfer) -> str:
+    """What a transfer that waits waits for: "queued", "offered: bob is asked; <reason>"."""
+    asked = transfer.state == "offered" and transfer.direction == "out"
+    reasons = [f"{visible(transfer.contact)} is asked"] if asked else []
+    reasons += [visible(transfer.error)] if transfer.error else []
+    return f"{transfer.state}: {'; '.join(reasons)}" if reasons else transfer.state
+
+
 def transfer_failure(transfer: Transfer, slash: str = "") -> str:
     """Why a transfer failed, in words; where files of it failed, with what to do about them."""
     if not transfer.failed or transfer.files < 1 or is_one_file(transfer):
@@ -300,27 +309,6 @@ def transfer_progress(transfer: Transfer) -> str:
         done = f"{figures.percent(transfer.bytes_done, transfer.bytes_total)}%"
     rate = figures.rate(transfer.rate) if transfer.state == "active" else ""
     return f"{done} {rate}".rstrip()
-
-
-def transfer_bar(transfer: Transfer, with_peer: bool = False) -> str:
-    """A progress line with a bar, no wider than 80 columns for a short name."""
-    done, total = transfer.bytes_done, transfer.bytes_total
-    name = figures.fitted(visible(transfer.name), 24)
-    if with_peer:
-        name += f" {'to' if transfer.direction == 'out' else 'from'} "
-        name += figures.fitted(visible(transfer.contact), 16)
-    if transfer.counting:
-        line = f"{name}  {figures.size(done)} of at least {figures.size(total)}"
-    else:
-        width = figures.BAR_WIDTH // 2 if with_peer else figures.BAR_WIDTH
-        bar = f"[{figures.bar(done, total, width)}] {figures.percent(done, total):3}%"
-        line = f"{name}  {bar}  {figures.size(done)} of {figures.size(total)}"
-    if transfer.failed:
-        line += f", {transfer.failed:,} failed"
-    if transfer.state != "active":
-        return f"{line}  {transfer.state}"
-    left = f"  {figures.duration(transfer.eta_s)} left" if transfer.eta_s else ""
-    return f"{line}  {figures.rate(transfer.rate)}{left}".rstrip()
 
 
 # -- the daemon ---------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tntd.control.visible import visible
 from . import figures, render
 from .failures import OutputLost
 from .render import ENDED, Line
+from .render_bar import transfer_bar
 
 # Select Graphic Rendition parameters of each style; bold and dim are no colours.
 _CODES: Final = {
@@ -102,7 +103,7 @@ class Output:
         several = _to_several(transfers)
 
         def bar(item: Transfer) -> str:
-            return figures.fitted(render.transfer_bar(item, several), columns - 1)
+            return transfer_bar(item, several, columns - 1)
 
         ended = [t for t in transfers if t.state in ENDED and t.id not in self._ended]
         self._ended.update(item.id for item in ended)
@@ -128,10 +129,10 @@ class Output:
             step = figures.percent(item.bytes_done, item.bytes_total) // _PLAIN_STEP_PERCENT
             if item.counting:  # what is done is no part of what is not known yet
                 step = -1
-            state = "waiting" if item.state in ("queued", "offered") else item.state
+            state = render.waiting_words(item) if item.state in render.WAITING else item.state
             if self._told.get(item.id) != (state, step):
                 self._told[item.id] = (state, step)
-                self._write(f"{render.transfer_bar(item, several)}\n")
+                self._write(f"{transfer_bar(item, several)}\n")
 
     def _write(self, text: str) -> None:
         try:
