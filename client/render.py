@@ -280,8 +280,9 @@ def lasting_path(transfer: Transfer) -> str:
     return "" if folder.startswith((LANDING, SPOOLED)) else path
 
 
-def transfer_line(transfer: Transfer, slash: str = "") -> Line:
-    """One line of the list of transfers."""
+def transfer_line(transfer: Transfer, slash: str = "", still_there: bool = False) -> Line:
+    """One line of the list of transfers.  `still_there`: what was to be taken away from where it
+    arrived has not been."""
     state = transfer.state
     line: Line = [
         (DIM, f"{transfer_id(transfer)}  "),
@@ -290,14 +291,20 @@ def transfer_line(transfer: Transfer, slash: str = "") -> Line:
     ]
     if state in ("active", "paused"):
         line.append((PLAIN, f" {transfer_progress(transfer)}"))
-    counts = (("failed", transfer.failed, BAD), ("skipped", transfer.skipped, NOTE))
+    if state == "active" and transfer.eta_s:
+        line.append((PLAIN, f", {figures.duration(transfer.eta_s)} left"))
+    failed = 0 if is_one_file(transfer) else transfer.failed  # of one file, the state says it
+    counts = (("failed", failed, BAD), ("skipped", transfer.skipped, NOTE))
     line += [(style, f", {count:,} {what}") for what, count, style in counts if count]
-    if transfer.failed or transfer.skipped:
+    if failed or transfer.skipped:
         line.append((DIM, f" ({slash}files {transfer_id(transfer)})"))
+    if state == "offered" and transfer.direction == "out":
+        line.append((DIM, f": {visible(transfer.contact)} is asked"))
+    place = (transfer.path or "") if still_there else lasting_path(transfer)
     if transfer.error:
         line.append((DIM, f"  {visible(transfer.error)}"))
-    elif lasting_path(transfer) and state == "done" and transfer.direction == "in":
-        line.append((DIM, f"  {visible(lasting_path(transfer))}"))
+    elif place and state == "done" and transfer.direction == "in":
+        line.append((DIM, f"  {visible(place)}"))
     return line
 
 

@@ -21,10 +21,10 @@ _BAR_CELLS_MIN: Final = 6
 _NAME_CELLS: Final = 24
 _PEER_CELLS: Final = 16
 _LABEL_CELLS_MIN: Final = 8
-_PART_CELLS_MIN: Final = 4  # of a name, with the mark of the cut
+_PART_CELLS_MIN: Final = 3  # of a name, with the mark of the cut
 _AROUND_BAR: Final = 5  # two blanks, two brackets, a blank
-_SIZE_CELLS: Final = 7  # "999 KiB"
-_MOVING_CELLS: Final = 29  # "  999 KiB/s  23 h 59 min left"
+_SIZE_CELLS: Final = 8  # "99.9 KiB"
+_MOVING_CELLS: Final = 30  # "  99.9 KiB/s  23 h 59 min left"
 
 
 def transfer_bar(transfer: Transfer, with_peer: bool = False, columns: int | None = None) -> str:

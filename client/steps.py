@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
@@ -186,6 +186,13 @@ def given_path(text: str) -> str | dict[str, str]:
     except UnicodeEncodeError:
         return {"path_bytes": quote(os.fsencode(whole))}
     return whole
+
+
+def is_there(transfer: Transfer) -> bool:
+    """Whether what has arrived still lies where it arrived."""
+    exact = transfer.path_bytes
+    path = transfer.path if exact is None else os.fsdecode(unquote_to_bytes(exact))
+    return path is not None and os.path.lexists(path)
 
 
 def ask_daemon(method: str, params: dict[str, Any], kind: type[_T]) -> Script[tuple[Any, _T]]:

@@ -132,6 +132,17 @@ _OUTPUT = Option(
     short="o",
 )
 _WATCH = Option("watch", "go on and show what changes", where=Where.TNT)
+_QUEUE = (
+    _WATCH,
+    Option("all", "also all that have ended, not only the newest"),
+    Option(
+        "limit",
+        f"so many of those that have ended (default {verbs_queue.ENDED_SHOWN})",
+        "N",
+        number=(0, 1_000_000),
+        default=verbs_queue.ENDED_SHOWN,
+    ),
+)
 _HISTORY = (
     Option("limit", "so many messages at most", "N", number=(1, LIST_LIMIT_MAX)),
     Option("before", "only older ones than this message", "ID", longest=64),
@@ -223,7 +234,7 @@ _ROWS: Final = (
         "what was, is and will be sent, and how far it is",
         verbs_queue.transfers,
         (_ACTION, Argument("id", Kind.TRANSFER, "its id", many=True, optional=True)),
-        (_WATCH,),
+        _QUEUE,
     ),
     Verb("get", "take what is offered", verbs_get.get, (_IDS,), (_OUTPUT,)),
     Verb("decline", "refuse what is offered", verbs_queue.decline, (_IDS,)),

@@ -14,9 +14,16 @@ from tntd.limits import LIST_LIMIT_MAX
 
 from . import render, render_lists
 from .failures import TimedOut, UsageFailure
-from .steps import Bars, Call, NextEvent, Script, Show, ask_daemon
+from .steps import Bars, Call, NextEvent, Script, Show, ask_daemon, is_there
 
 FILES_SHOWN_MAX: Final = 200  # in the REPL, so that what was said does not scroll away
+
+ENDED_SHOWN: Final = 50  # by default; what has not ended is always shown
+PAGE_TRANSFERS: Final = 250  # so that a daemon answers others in between
+COUNTED_MAX: Final = 2_000  # beyond, it is not worth the time to know how many are not shown
+# As they follow each other, so that what moves on from one to the next meanwhile is not missed.
+_OPEN: Final = ("offered", "paused", "queued", "active")
+_ORDER: Final = {state: place for place, state in enumerate(_OPEN, 1)}
 
 _METHODS: Final = {
     "get": "transfers.accept",
@@ -77,9 +84,7 @@ def transfers(arguments: Namespace) -> Script[None]:
         return
     if arguments.watch:
         yield Call("events.subscribe", {})
-    raw, result = yield from ask_daemon("transfers.list", {}, TransferList)
-    lines = [render.transfer_line(item, arguments.prefix) for item in result.transfers]
-    yield Show(raw["transfers"], lines or [render.note("no transfers yet")])
+    yield from _list(None if arguments.all else arguments.limit, arguments.prefix)
     if arguments.watch:
         with suppress(TimedOut):  # watching for so long was all that was asked
             yield from _watch(arguments)
@@ -87,6 +92,8 @@ def transfers(arguments: Namespace) -> Script[None]:
 
 def _act(action: str, arguments: Namespace) -> Script[None]:
     if action == "clean":
+        if arguments.id:
+            raise UsageFailure("transfers clean takes no id; it tidies up after all that ended")
         yield from clean(arguments)
     elif not arguments.id:
         raise UsageFailure(f"transfers {action} takes the id of a transfer")
@@ -95,6 +102,60 @@ def _act(action: str, arguments: Namespace) -> Script[None]:
             yield from _files(id, None, arguments)
     else:
         yield from decide(action, arguments)
+
+
+_Rows = list[tuple[Any, Transfer]]  # as they came, and decoded
+
+
+def _list(most: int | None, prefix: str) -> Script[None]:
+    """What has ended, up to `most` of it, then all that waits, and last, where one looks first,
+    what moves; each oldest first."""
+    rows: _Rows = []
+    for state in _OPEN:
+        rows += yield from _all_in(state)
+    ended, left_out, exact = yield from _ended(most)
+    newest = {row[1].id: row for row in (*rows, *ended)}  # one may have moved on meanwhile
+    shown = sorted(newest.values(), key=lambda row: _ORDER.get(row[1].state, 0))
+    lines = [render.transfer_line(item, prefix, is_there(item)) for _, item in shown]
+    if left_out:
+        number = f"{left_out:,}" if exact else f"at least {left_out:,}"
+        text = f"{number} more that ended before are not shown; all: {prefix}transfers --all"
+        lines.append(render.note(text))
+    yield Show([raw for raw, _ in shown], lines or [render.note("no transfers yet")])
+
+
+def _page(params: dict[str, Any]) -> Script[_Rows]:
+    """A page of the list; nothing where the daemon only repeats itself."""
+    raw, result = yield from ask_daemon(
+        "transfers.list", {"limit": PAGE_TRANSFERS, **params}, TransferList
+    )
+    page = list(zip(raw["transfers"], result.transfers, strict=True))
+    return [] if page and page[0][1].id == params.get("before") else page
+
+
+def _all_in(state: str) -> Script[_Rows]:
+    rows: _Rows = []
+    page = yield from _page({"state": state})
+    while page:
+        rows = page + rows
+        page = yield from _page({"state": state, "before": page[0][1].id})
+    return rows
+
+
+def _ended(most: int | None) -> Script[tuple[_Rows, int, bool]]:
+    """The newest that have ended; how many more there are, and whether that is all of them."""
+    rows: _Rows = []
+    left_out = seen = 0
+    page = yield from _page({})
+    while page:
+        ended = [row for row in page if row[1].state in render.ENDED]
+        over = 0 if most is None else max(0, len(rows) + len(ended) - most)
+        rows = ended[over:] + rows
+        left_out, seen = left_out + over, seen + len(page)
+        if left_out and seen >= COUNTED_MAX:
+            return rows, left_out, False
+        page = yield from _page({"before": page[0][1].id})
+    return rows, left_out, True
 
 
 def _watch(arguments: Namespace) -> Script[None]:

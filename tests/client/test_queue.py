@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,8 +12,15 @@ import pytest
 from client_fake import FakeDaemon
 from client_samples import transfer
 from tnt_client.failures import UsageFailure
-from tnt_client.verbs_queue import FILES_SHOWN_MAX
-from tntd.control.schema import Cleaned, FileList, TransferFile, TransferList, TransferResult
+from tnt_client.verbs_queue import COUNTED_MAX, ENDED_SHOWN, FILES_SHOWN_MAX
+from tntd.control.schema import (
+    Cleaned,
+    FileList,
+    Transfer,
+    TransferFile,
+    TransferList,
+    TransferResult,
+)
 from tntd.errors import Code, CommandError
 
 FILES = [
@@ -78,22 +86,95 @@ def test_an_action_wants_an_id_and_a_refusal_is_passed_on():
         FakeDaemon({"transfers.pause": refuse}).tnt("pause", "t234")
 
 
+# -- the list -----------------------------------------------------------------------------
+
+
+def queue(items: list[Transfer]) -> FakeDaemon:
+    """A daemon with these transfers, oldest first."""
+
+    def answer(params: dict[str, Any]) -> TransferList:
+        found = items
+        if "before" in params:
+            found = found[: [item.id for item in items].index(params["before"])]
+        found = [item for item in found if params.get("state") in (None, item.state)]
+        return TransferList(transfers=found[-params["limit"] :])
+
+    return FakeDaemon({"transfers.list": answer})
+
+
+def several(count: int, start: int = 0, **more: Any) -> list[Transfer]:
+    return [transfer(id=f"{start + n:08}aaaa", **more) for n in range(count)]
+
+
 def test_the_list_tells_of_folders_and_what_failed():
     items = [
         transfer(files=212, state="failed", failed=2, skipped=3, error=None, bytes_done=1),
-        transfer(files=3000, counting=True),
-        transfer(files=0, counting=True, state="queued"),
-        transfer(files=0, bytes_total=0, state="done"),
+        transfer(id="t2", files=3000, counting=True, eta_s=None),
+        transfer(id="t3", files=0, counting=True, state="queued"),
+        transfer(id="t4", files=0, bytes_total=0, state="done"),
+        transfer(id="t5", state="failed", failed=1, error="no room"),
+        transfer(id="t6", eta_s=125),
+        transfer(id="t7", state="offered", error="no free space"),
     ]
-    daemon = FakeDaemon({"transfers.list": TransferList(transfers=items)})
-    assert daemon.tnt("transfers").splitlines() == [
+    assert queue(items).tnt("transfers").splitlines() == [
         "t2345678  to bob  a.bin (212 files, 64 MiB)  failed, 2 failed, 3 skipped "
         "(tnt files t2345678)",
-        "t2345678  to bob  a.bin (at least 3,000 files, 64 MiB)  active 32 MiB so far 12.3 MiB/s",
-        "t2345678  to bob  a.bin (being counted)  queued",
-        "t2345678  to bob  a.bin (0 files, 0 B)  done",
+        "t4  to bob  a.bin (0 files, 0 B)  done",
+        "t5  to bob  a.bin (64 MiB)  failed  no room",
+        "t7  to bob  a.bin (64 MiB)  offered: bob is asked  no free space",
+        "t3  to bob  a.bin (being counted)  queued",
+        "t2  to bob  a.bin (at least 3,000 files, 64 MiB)  active 32 MiB so far 12.3 MiB/s",
+        "t6  to bob  a.bin (64 MiB)  active 50% 12.3 MiB/s, 2 min 5 s left",
     ]
-    assert "(/files t2345678)" in daemon.repl("transfers")
+    assert "(/files t2345678)" in queue(items).repl("transfers")
+    assert queue([]).tnt("transfers") == "* no transfers yet\n"
+
+
+def test_all_that_has_not_ended_is_there_and_of_the_rest_the_newest():
+    old, moves = several(ENDED_SHOWN + 7, state="done"), several(1, 1000)
+    waits, offered = several(1200, 2000, state="queued"), several(3, 5000, state="offered")
+    lines = queue(old + moves + waits + offered).tnt("transfers").splitlines()
+    expected = [item.id[:8] for item in (*old[7:], *offered, *waits, *moves)]
+    assert [line.partition(" ")[0] for line in lines[:-1]] == expected
+    assert lines[-1] == "* 7 more that ended before are not shown; all: tnt transfers --all"
+    assert "all: /transfers --all" in queue(old + moves).repl("transfers")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [((), ENDED_SHOWN), (("--limit", "3"), 3), (("--limit", "0"), 0), (("--all",), 300)],
+)
+def test_how_many_that_have_ended_is_ours_to_say(words: tuple[str, ...], shown: int):
+    items = [*several(300, state="declined"), *several(1, 900)]
+    lines = queue(items).tnt("transfers", *words).splitlines()
+    assert sum("declined" in line for line in lines) == shown
+    told = [line for line in lines if "not shown" in line]
+    assert bool(told) == (shown < 300) and all(f"* {300 - shown} more" in line for line in told)
+    found = queue(items).tnt("transfers", *words, json=True).splitlines()
+    expected = [item.id for item in items[300 - shown :]]
+    assert [json.loads(line)["id"] for line in found] == expected
+
+
+def test_of_very_many_that_have_ended_it_is_not_counted_how_many():
+    daemon = queue(several(COUNTED_MAX + 5000, state="done"))
+    told = daemon.tnt("transfers").splitlines()[-1]
+    assert told.startswith(f"* at least {COUNTED_MAX - ENDED_SHOWN:,} more that ended before")
+    assert len(daemon.asked) < 20
+
+
+def test_a_daemon_that_repeats_its_list_does_not_hold_us_for_ever():
+    daemon = FakeDaemon({"transfers.list": TransferList(transfers=several(2))})
+    assert daemon.tnt("transfers").count("a.bin") == 2
+
+
+def test_what_nobody_took_away_is_told_where_it_lies(tmp_path: Path):
+    """`get -o` was killed, and the daemon has finished what it had begun."""
+    folder = tmp_path / ".tnt-get-x"
+    folder.mkdir()
+    there = {"direction": "in", "state": "done", "path": str(folder / "new_a.bin")}
+    assert "new_a.bin" not in queue([transfer(**there)]).tnt("transfers")
+    (folder / "new_a.bin").write_text("all of it")
+    assert f"  done  {folder}/new_a.bin\n" in queue([transfer(**there)]).tnt("transfers")
 
 
 def test_watching_shows_a_pause():
@@ -168,5 +249,7 @@ def test_clean_says_what_went():
     assert daemon.tnt("clean") == "* removed 2 unfinished transfers (3 MiB)\n"
     assert daemon.repl("transfers", "clean") == "* removed 2 unfinished transfers (3 MiB)\n"
     assert json.loads(daemon.tnt("clean", json=True)) == {"removed": 2, "bytes": 3 << 20}
+    with pytest.raises(UsageFailure, match="transfers clean takes no id"):
+        daemon.tnt("transfers", "clean", "abc")
     nothing = FakeDaemon({"transfers.clean": Cleaned(removed=0, bytes=0)})
     assert nothing.tnt("clean") == "* nothing unfinished was left behind\n"
