@@ -50,6 +50,7 @@ from tntd.wire.frames import (
     Offer,
     Result,
     Steer,
+    decode_body,
     encode_body,
 )
 
@@ -86,6 +87,11 @@ class Play:
         request = tasks.pop(task)
         self.bench.turn(Answered(task, answer))
         return request
+
+    def told(self) -> list[Body]:
+        """What was put into envelopes for them."""
+        frames = itertools.chain.from_iterable(self.bench.frames.values())
+        return [decode_body(each.kind, each.body) for each in frames if isinstance(each, Envelope)]
 
     @property
     def row(self) -> TransferRow:

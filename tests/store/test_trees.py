@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tntd import limits
 from tntd.store import Store
@@ -17,7 +21,11 @@ from tntd.tasks import Entry
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """A store with a transfer of a folder."""
-    store = Store.open(tmp_path / "store")
+    yield from filled(tmp_path)
+
+
+def filled(folder: Path) -> Iterator[Store]:
+    store = Store.open(folder / "store")
     with store.transaction():
         contact = store.contacts.add(
             b"k" * 32, "ann", "ann", trust="accepted", epoch=b"e" * 16, at=1
@@ -86,3 +94,25 @@ def test_no_more_are_kept_than_there_is_room_for(
         put(store, Entry(b"%d" % number, 1, "failed", "full"))
     assert len(store.trees.page(row(store).row, None, 99)) == 3
     assert row(store).failed_beyond == 22
+
+
+_SIZES = st.integers(0, 1000)
+_STATES = st.sampled_from(["verified", "waiting", "skipped", "failed"])
+_ENTRIES = st.lists(st.builds(Entry, st.sampled_from([b"a", b"b", b"c", b"d"]), _SIZES, _STATES))
+
+
+@given(st.lists(st.tuples(_ENTRIES, st.integers(0, 9), st.booleans())))
+def test_files_and_bytes_are_counted_as_they_come(steps: list[tuple[Any, int, bool]]) -> None:
+    """Nobody has to read all rows in the end, however many there are."""
+    with tempfile.TemporaryDirectory() as folder:
+        for store in filled(Path(folder)):
+            for entries, number, doubts in steps:
+                store.trees.put(row(store).row, entries, number)
+                if doubts:
+                    store.trees.doubt(row(store).row, number - 1)
+                found = store.trees.page(row(store).row, None, 99)
+                assert row(store).kept == len(found)
+                assert row(store).bytes_kept == sum(each.size for each in found)
+                for state, counted in store.trees.count_bad(row(store).row).items():
+                    sizes = [each.size for each in found if each.state == state]
+                    assert counted == (len(sizes), sum(sizes))

@@ -77,7 +77,10 @@ class Incoming:
         assert isinstance(body, Offer)
         known = self._rows.by_id(contact.row, body.transfer)
         if known is not None:
-            self._say_again(known)
+            if known.counting and not known.ended and not known.outgoing:
+                self._counted_there(known, body)
+            else:
+                self._say_again(known)
             return
         reason = self._objection(contact, body)
         if reason:
@@ -101,6 +104,17 @@ class Incoming:
             created_at=self._core.now.wall_ms,
         )
         self._consider(row, anew=True)
+
+    def _counted_there(self, row: TransferRow, offer: Offer) -> None:
+        """They have counted more of their folder, which may be on its way meanwhile."""
+        if self._arriving.has(row.row):
+            return  # all of it is here
+        if row.state == "offered" or not self._grew(row, offer.size):
+            self._rows.update(row.row, size=offer.size)
+        self._rows.update(row.row, files=offer.files, counting=int(offer.counting))
+        if row.state == "offered":
+            self._core.publish("transfer.offered", row.row)
+        self._transfers.moved.add(row.row)
 
     def _say_again(self, row: TransferRow) -> None:
         """They ask for what was answered: one of the two histories is an older copy."""
@@ -405,8 +419,15 @@ class Incoming:
                 self._transfers.look_back(row, 0)
                 moving.swept = bool(row.again)
             self._core.store.trees.put(row.row, event.entries, event.number)
+        if row.counting:
+            # What is here is at least there; a sender that still counts has not told of it yet.
+            changes |= self._at_least(row, event.bytes_done)
         self._rows.update(row.row, **changes)
         self._transfers.note_done(moving, max(moving.bytes_done, event.bytes_done))
+
+    def _at_least(self, row: TransferRow, bytes_done: int) -> dict[str, object]:
+        kept = self._core.store.trees.kept(row.row)
+        return {"files": max(row.files, kept), "size": max(row.size, bytes_done)}
 
     def lane_failed(self, moving: Moving, event: LaneFailed) -> None:
         """A lane ended early: the sender offers another, unless it is our disk."""

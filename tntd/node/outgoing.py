@@ -148,7 +148,7 @@ class Outgoing:
         told = [each for each in body.files if each.state in ("skipped", "failed")]
         trees = self._core.store.trees
         sizes = trees.sizes(row.row, [each.path for each in told])
-        if sum(trees.count_bad(row.row)) > FATES_TAKEN_MAX:
+        if sum(count for count, _ in trees.count_bad(row.row).values()) > FATES_TAKEN_MAX:
             return
         # Files that we do not know may have gone out right before a crash.
         trees.put(

@@ -163,6 +163,9 @@ class Sending:
         if answer.end:
             files, size = answer.files, answer.bytes
         self._rows.update(number, files=files, size=size, counting=int(not answer.end))
+        fresh = self._rows.get(number)
+        if answer.end and fresh is not None:
+            self._mail.put(fresh.contact, offer(fresh))  # the last word on how much it is
         self._count_on(number, walk)
 
 

@@ -22,8 +22,9 @@ from tntd.node.core import Core, Route
 from tntd.node.parts import Parts
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import NONE_BEYOND, TransferRow
+from tntd.store.trees import FileRow
 
-COUNTED_EXACTLY_MAX = 50_000  # files; more would hold up the turn, and were counted before
+REASON_CHARS_MAX = 500  # of a file's path and why it failed
 
 
 @dataclass(slots=True)
@@ -232,16 +233,15 @@ class Transfers:
         """What its files came to: counts, and in words where some failed."""
         row = self._rows.get(row.row) or row  # its counts may be newer
         trees = self._core.store.trees
-        skipped, failed = trees.count_bad(row.row)
-        if max(row.files, row.kept) <= COUNTED_EXACTLY_MAX:
-            files, size, done = trees.count(row.row)
-        else:
-            files, size = row.files, row.size
-            done = size - trees.bytes_failed(row.row)
+        bad = trees.count_bad(row.row)
+        (skipped, bytes_skipped), (failed, bytes_failed) = bad["skipped"], bad["failed"]
+        files = row.kept - skipped + row.files_beyond + row.failed_beyond
+        size = row.bytes_kept - bytes_skipped + row.bytes_beyond
+        size = max(0, min(size, limits.TREE_BYTES_MAX))
         error = None
         if failed:
             worst = trees.bad(row.row, "failed", 1)[0]
-            error = f"{show_path(worst.path)[0]}: {worst.reason}"[:500]
+            error = _told(worst)
         if row.failed_beyond:
             error = (
                 f"{row.failed_beyond} files failed beyond the {limits.TREE_FILES_KEPT_MAX} that "
@@ -252,7 +252,7 @@ class Transfers:
             "failed": failed + row.failed_beyond,
             "files": files,
             "size": size,
-            "bytes_done": done,
+            "bytes_done": max(0, size - bytes_failed - bad["again"][1]),
             "error": error,
             "counting": 0,
         }
@@ -274,3 +274,13 @@ class Transfers:
             row = self._rows.get(number)
             if row is not None and row.state == "active":
                 yield self.show(row)
+
+
+def _told(file: FileRow) -> str:
+    """A file of a folder and why it failed; a long path loses its middle, the reason nothing."""
+    path, reason = show_path(file.path)[0], file.reason[:REASON_CHARS_MAX]
+    room = max(16, REASON_CHARS_MAX - len(reason) - 2)
+    if len(path) > room:
+        half = (room - 3) // 2
+        path = f"{path[:half]}...{path[-half:]}"
+    return f"{path}: {reason}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 # States in which nothing more happens.
 ENDED = ("done", "failed", "cancelled", "declined")
 # Of a walk that begins anew.
-NONE_BEYOND = {"skipped_beyond": 0, "failed_beyond": 0}
+NONE_BEYOND = {"skipped_beyond": 0, "failed_beyond": 0, "files_beyond": 0, "bytes_beyond": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,9 @@ class TransferRow:
     it is put there; `final_ctime_ns` is when that was, and `inode` then what stands there.
     `place` orders the queue.  `by_user`: our user took the offer.  `again`: only files that failed
     before are sent, into `chosen`; `merging`: all of them are here and being moved there.
-    `kept` is how many files of it are in `tree_files`; of those for which there was no room,
-    `skipped_beyond` and `failed_beyond` are counted (after a cut, some may be counted twice).
+    `kept` files of it, of `bytes_kept` bytes, are in `tree_files`; of those for which there was no
+    room, `skipped_beyond` and `failed_beyond` are counted, and `files_beyond` that went well, of
+    `bytes_beyond` bytes (after a cut, some may be counted twice).
 
     `part` says that there may be a stage, of inode `part_inode` (of what goes out: that its source
     was spooled only to be sent).  In it are the entries before
@@ -57,6 +58,9 @@ class TransferRow:
     kept: int
     skipped_beyond: int
     failed_beyond: int
+    bytes_kept: int
+    files_beyond: int
+    bytes_beyond: int
     error: str | None
     digest: bytes | None
     folder: bytes | None

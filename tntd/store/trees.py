@@ -9,9 +9,8 @@ file is not in here: its transfer says all.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from tntd import limits
 from tntd.limits import TREE_BYTES_MAX
@@ -27,12 +26,22 @@ _CHANGE = (
     "state = CASE WHEN state = 'again' AND ?4 = 'waiting' THEN state ELSE ?4 END "
     "WHERE transfer = ?1 AND path = ?2"
 )
-_COUNT = (
-    "UPDATE transfers SET kept = kept + ?, skipped_beyond = skipped_beyond + ?, "
-    "failed_beyond = failed_beyond + ? WHERE row = ?"
-)
-
 _Row = tuple[int, bytes, int, str, str, int]
+
+
+@dataclass(slots=True)
+class _Counts:
+    """The columns of `transfers` that are counted here, so that nobody has to read all rows."""
+
+    kept: int
+    bytes_kept: int
+    skipped_beyond: int
+    failed_beyond: int
+    files_beyond: int
+    bytes_beyond: int
+
+
+_COUNTED = tuple(field.name for field in fields(_Counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +69,68 @@ class Trees:
         ]
         if not rows:
             return
-        room = limits.TREE_FILES_KEPT_MAX - self._kept(transfer)
-        beyond: Counter[str] = Counter()
-        if len(rows) <= room:
-            added = self._sql.executemany(_ADD, rows).rowcount
-            if added < len(rows):
-                self._sql.executemany(_CHANGE, rows)
+        counts = self._counts(transfer)
+        if counts.kept + len(rows) > limits.TREE_FILES_KEPT_MAX or not self._add_all(rows, counts):
+            for row in rows:
+                self._put_one(row, counts)
+        self._set_counts(transfer, counts)
+
+    def kept(self, transfer: int) -> int:
+        """How many files of it are known."""
+        return self._counts(transfer).kept
+
+    def _counts(self, transfer: int) -> _Counts:
+        query = f"SELECT {', '.join(_COUNTED)} FROM transfers WHERE row = ?"
+        return _Counts(*self._sql.execute(query, (transfer,)).fetchone())
+
+    def _set_counts(self, transfer: int, counts: _Counts) -> None:
+        # Sizes of files that failed are what the other side says: their sum may be anything.
+        values = [max(0, min(getattr(counts, name), TREE_BYTES_MAX)) for name in _COUNTED]
+        names = ", ".join(f"{name} = ?" for name in _COUNTED)
+        self._sql.execute(f"UPDATE transfers SET {names} WHERE row = ?", (*values, transfer))
+
+    def _add_all(self, rows: list[_Row], counts: _Counts) -> bool:
+        """Add them where all are new, as they mostly are; else do nothing."""
+        self._sql.execute("SAVEPOINT adding")
+        added = self._sql.executemany(_ADD, rows).rowcount
+        if added < len(rows):
+            self._sql.execute("ROLLBACK TO adding")
+        self._sql.execute("RELEASE adding")
+        if added < len(rows):
+            return False
+        counts.kept += added
+        counts.bytes_kept += sum(row[2] for row in rows)
+        return True
+
+    def _put_one(self, row: _Row, counts: _Counts) -> None:
+        transfer, path, size, state = row[:4]
+        known = self.sizes(transfer, [path])
+        if known:
+            self._sql.execute(_CHANGE, row)
+            counts.bytes_kept += size - known[path]
+        elif counts.kept < limits.TREE_FILES_KEPT_MAX:
+            self._sql.execute(_ADD, row)
+            counts.kept += 1
+            counts.bytes_kept += size
+        elif state == "skipped":
+            counts.skipped_beyond += 1
+        elif state == "failed":
+            counts.failed_beyond += 1
         else:
-            added = self._put_some(rows, room, beyond)
-        self._sql.execute(_COUNT, (added, beyond["skipped"], beyond["failed"], transfer))
-
-    def _kept(self, transfer: int) -> int:
-        query = "SELECT kept FROM transfers WHERE row = ?"
-        return int(self._sql.execute(query, (transfer,)).fetchone()[0])
-
-    def _put_some(self, rows: list[_Row], room: int, beyond: Counter[str]) -> int:
-        """One by one, as many new ones as there is room for; how many that were."""
-        added = 0
-        for row in rows:
-            if self._sql.execute(_CHANGE, row).rowcount:
-                continue
-            if added < room:
-                self._sql.execute(_ADD, row)
-                added += 1
-            else:
-                beyond[row[3]] += 1
-        return added
+            counts.files_beyond += 1
+            counts.bytes_beyond += size
 
     def doubt(self, transfer: int, number: int) -> None:
         """Forget the files from entry `number` on: they are told again, or are no longer there.
-        Reads all rows, as `count` does."""
-        gone = self._sql.execute(
-            "DELETE FROM tree_files WHERE transfer = ? AND behind > ?", (transfer, number)
-        ).rowcount
-        self._sql.execute(_COUNT, (-gone, 0, 0, transfer))
+        Reads all rows: about a millisecond for each 10,000 files."""
+        counts = self._counts(transfer)
+        which, values = "transfer = ? AND behind > ?", (transfer, number)
+        query = f"SELECT count(*), total(size) FROM tree_files WHERE {which}"
+        gone, size = self._sql.execute(query, values).fetchone()
+        self._sql.execute(f"DELETE FROM tree_files WHERE {which}", values)
+        counts.kept -= gone
+        counts.bytes_kept = counts.bytes_kept - int(size) if counts.kept else 0
+        self._set_counts(transfer, counts)
 
     def verified(self, transfer: int, after: bytes | None, limit: int) -> list[bytes]:
         """Paths of up to `limit` files that have arrived, those behind the path `after`."""
@@ -123,37 +160,17 @@ class Trees:
         )
         return [FileRow(*each) for each in found]
 
-    def count_bad(self, transfer: int) -> tuple[int, int]:
-        """How many were skipped, and how many failed."""
-        found = dict(
-            self._sql.execute(
-                "SELECT state, count(*) FROM tree_files "
-                "WHERE transfer = ? AND state IN ('failed', 'skipped', 'again') GROUP BY state",
-                (transfer,),
-            ).fetchall()
-        )
-        return found.get("skipped", 0), found.get("failed", 0)
-
-    def count(self, transfer: int) -> tuple[int, int, int]:
-        """How many files there are that were not skipped, their bytes, and the bytes of those that
-        arrived.  Reads all rows: about a millisecond for each 10,000 files."""
+    def count_bad(self, transfer: int) -> dict[str, tuple[int, int]]:
+        """How many were skipped, failed, or are to be sent again, and how many bytes that is; by
+        state."""
         found = self._sql.execute(
             # Not sum(): the sizes of files that failed are what the other side says.
-            "SELECT count(*), total(size), "
-            "total(CASE WHEN state IN ('verified', 'waiting') THEN size END) "
-            "FROM tree_files WHERE transfer = ? AND state <> 'skipped'",
+            "SELECT state, count(*), total(size) FROM tree_files INDEXED BY tree_files_bad "
+            "WHERE transfer = ? AND state IN ('failed', 'skipped', 'again') GROUP BY state",
             (transfer,),
-        ).fetchone()
-        files, size, done = (min(int(each), TREE_BYTES_MAX) for each in found)
-        return files, size, done
-
-    def bytes_failed(self, transfer: int) -> int:
-        """The bytes of the files that failed."""
-        query = (
-            "SELECT total(size) FROM tree_files WHERE transfer = ? AND state = 'failed' "
-            "AND state IN ('failed', 'skipped', 'again')"
         )
-        return min(int(self._sql.execute(query, (transfer,)).fetchone()[0]), TREE_BYTES_MAX)
+        none = {"skipped": (0, 0), "failed": (0, 0), "again": (0, 0)}
+        return none | {state: (count, int(size)) for state, count, size in found}
 
     def sizes(self, transfer: int, paths: Iterable[bytes]) -> dict[bytes, int]:
         """The sizes of those of these files that there are."""
