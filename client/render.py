@@ -243,11 +243,17 @@ def transfer_news(transfer: Transfer, slash: str = "") -> Line | None:
 
 
 def waiting_words(transfer: Transfer) -> str:
-    """What a transfer that waits waits for: "queued", "offered: bob is asked; <reason>"."""
+    """State and reason of a transfer that waits: "queued", "offered: bob is asked; <reason>"."""
+    reason = waiting_reason(transfer)
+    return f"{transfer.state}: {reason}" if reason else transfer.state
+
+
+def waiting_reason(transfer: Transfer) -> str:
+    """What a transfer that waits waits for, "" where that is not known, or just its turn."""
     asked = transfer.state == "offered" and transfer.direction == "out"
     reasons = [f"{visible(transfer.contact)} is asked"] if asked else []
     reasons += [visible(transfer.error)] if transfer.error else []
-    return f"{transfer.state}: {'; '.join(reasons)}" if reasons else transfer.state
+    return "; ".join(reasons)
 
 
 def transfer_failure(transfer: Transfer, slash: str = "") -> str:

@@ -32,6 +32,7 @@ class Feed:
         self._seen: dict[str, None] = {}
         self._waiting: dict[str, set[str]] = {}  # contact's name to own messages marked queued
         self._known: dict[str, Contact] = {}  # as last told to the user
+        self._waits: dict[str, str] = {}  # id of a transfer to what it was last said to wait for
         self._away: set[str] = set()  # ids of contacts that the user knows to be offline
         self.read: tuple[str, str] | None = None  # contact id, last message shown to the user
 
@@ -187,6 +188,8 @@ class Feed:
     def _transfer(self, type: str, transfer: Transfer) -> list[Line]:
         before = self._model.transfers.get(transfer.id)
         self._model.set_transfer(transfer)
+        if transfer.state in render.ENDED:
+            self._waits.pop(transfer.id, None)
         if type == "transfer.progress" or (type == "transfer.offered") != (
             transfer.state == "offered"
         ):
@@ -198,3 +201,15 @@ class Feed:
             return []  # known
         line = render.transfer_news(transfer, "/")
         return [] if line is None else [line]
+
+    def waits(self, id: str) -> list[Line]:
+        """What a transfer that still waits waits for, if that is worth a line and was not said."""
+        item = self._model.transfers.get(id)
+        if item is None or item.direction == "in" or item.state not in ("offered", "queued"):
+            return []
+        reason = render.waiting_reason(item)
+        if not reason or self._waits.get(id) == reason:
+            return []
+        self._waits[id] = reason
+        what = f"{render.transfer_what(item)} {render.transfer_peer(item)}"
+        return [render.note(f"{what} waits: {reason}")]

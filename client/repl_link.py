@@ -26,6 +26,7 @@ from .repl_desk import Desk
 
 PROGRAM: Final = "tnt-repl"
 REFRESH_DELAY_S: Final = 0.15  # so that many events are one look at the contacts
+WAIT_TOLD_S: Final = 1.0  # each transfer is offered, but most are taken before that
 RETRY_FIRST_S: Final = 0.2
 RETRY_MAX_S: Final = 2.0
 _TOLD: Final = ("paused", "cancelled", "declined")
@@ -208,7 +209,10 @@ class Link:
             self.refresh()
         if event.get("type") == "transfer.state":
             with suppress(KeyError, msgspec.ValidationError):  # of a newer daemon
-                desk.texts.ended(msgspec.convert(event["transfer"], Transfer))
+                transfer = msgspec.convert(event["transfer"], Transfer)
+                desk.texts.ended(transfer)
+                if transfer.state in render.WAITING:
+                    self._chore(f"waits {transfer.id}", self._tell_wait(transfer.id))
         self.mark_read()
         desk.redraw()
 
@@ -233,6 +237,11 @@ class Link:
     async def _tidy(self) -> None:
         with suppress(ClientFailure, CommandError):
             await self._desk.texts.tidy(self.call)
+
+    async def _tell_wait(self, id: str) -> None:
+        await asyncio.sleep(WAIT_TOLD_S)
+        self._chores.pop(f"waits {id}", None)
+        self._desk.screen.show(self._desk.feed.waits(id))
 
     async def _refresh(self) -> None:
         await asyncio.sleep(REFRESH_DELAY_S)

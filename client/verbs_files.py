@@ -28,6 +28,7 @@ from .steps import (
     new_ref,
 )
 
+IDS_TOLD_MAX: Final = 8  # in a line that somebody may copy
 INPUT: Final = "-"  # among the paths: standard input
 
 
@@ -126,6 +127,16 @@ def _follow(raw: list[dict[str, Any]], items: list[Transfer], arguments: Namespa
     last = {item["id"]: item for item in raw}
     followed = {item.id: item for item in items}
     going = {item.id for item in items if item.state not in render.ENDED}
+    try:
+        yield from _until_ended(last, followed, going)
+    except KeyboardInterrupt as error:
+        raise Interrupted(_stays([item for id, item in followed.items() if id in going])) from error
+    yield from _outcome(list(last.values()), list(followed.values()), arguments.prefix)
+
+
+def _until_ended(
+    last: dict[str, dict[str, Any]], followed: dict[str, Transfer], going: set[str]
+) -> Script[None]:
     yield Bars(list(followed.values()))
     while going:
         waited_for = next(item for id, item in followed.items() if id in going)
@@ -136,7 +147,17 @@ def _follow(raw: list[dict[str, Any]], items: list[Transfer], arguments: Namespa
         last[item.id], followed[item.id] = changed, item
         (going.discard if item.state in render.ENDED else going.add)(item.id)
         yield Bars(list(followed.values()))
-    yield from _outcome(list(last.values()), list(followed.values()), arguments.prefix)
+
+
+def _stays(items: list[Transfer]) -> str:
+    """What becomes of transfers that are not waited for any more."""
+    if not items:
+        return "all of it has ended (see: tnt transfers)"
+    stay = f" and {len(items) - 1:,} more stay" if len(items) > 1 else " stays"
+    them = "them" if len(items) > 1 else "it"
+    ids = " ".join(render.transfer_id(item) for item in items[:IDS_TOLD_MAX])
+    more = "..." if len(items) > IDS_TOLD_MAX else ""
+    return f"{items[0].name}{stay} in the queue; to give {them} up: tnt cancel {ids}{more}"
 
 
 def _outcome(raw: list[dict[str, Any]], ended: list[Transfer], prefix: str) -> Script[None]:

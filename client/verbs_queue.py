@@ -160,7 +160,7 @@ def _ended(most: int | None) -> Script[tuple[_Rows, int, bool]]:
 
 def _watch(arguments: Namespace) -> Script[None]:
     running: dict[str, Transfer] = {}
-    waiting: set[str] = set()
+    waiting: dict[str, str] = {}
     while True:
         event = yield NextEvent()
         raw = event.get("transfer")
@@ -171,11 +171,15 @@ def _watch(arguments: Namespace) -> Script[None]:
         if item.state != "active":
             del running[item.id]
         waits = item.state in ("queued", "offered")
+        reason = render.waiting_reason(item)
         if event["type"] != "transfer.progress":
-            # It is offered, taken and queued again before it moves: to people, all is waiting.
+            # Once taken it is queued again before it moves: to people, that is no news.
+            known = waits and item.id in waiting and reason in ("", waiting[item.id])
             line = render.transfer_line(item, arguments.prefix)
-            yield Show([raw], [] if waits and item.id in waiting else [line])
-        (waiting.add if waits else waiting.discard)(item.id)
+            yield Show([raw], [] if known else [line])
+        waiting.pop(item.id, None)
+        if waits:
+            waiting[item.id] = reason
         yield Bars(list(running.values()))
 
 

@@ -141,6 +141,21 @@ def test_a_transfer_from_offer_to_end(feed: Feed):
     assert "a.bin" not in plain(model_of(feed).toolbar())
 
 
+def test_what_a_transfer_waits_for_is_told_once(feed: Feed):
+    def waits(**more: Any) -> list[str]:
+        see(feed, "transfer.state", transfer(**more))
+        return [plain(line) for line in feed.waits("t2345678abcdefgh")]
+
+    assert waits(state="queued") == []
+    assert waits(state="offered") == ["* a.bin (64 MiB) to bob waits: bob is asked"]
+    assert waits(state="offered") == []
+    full = "* a.bin (64 MiB) to bob waits: no free space there"
+    assert waits(state="queued", error="no free space there") == [full]
+    assert waits(state="active") == waits(state="queued", error="no free space there") == []
+    assert waits(state="offered", direction="in") == waits(state="done") == []
+    assert waits(state="queued", error="no free space there") == [full]
+
+
 def test_errors_are_told_with_what_to_do(feed: Feed):
     event = {"type": "error", "cursor": "e.2", "text": "no disk\x1b", "hint": "make room"}
     assert [plain(line) for line in feed.event(event)] == ["! no disk␛; make room"]

@@ -187,6 +187,23 @@ def test_watching_shows_a_pause():
     assert "a.bin (64 MiB)  paused 50%\n" in shown and shown.endswith("queued\n")
 
 
+def test_watching_tells_what_is_waited_for_once():
+    states = [("queued", None), ("offered", None), ("offered", "no room"), ("queued", None)]
+    events = [
+        {"type": "transfer.state", "transfer": msgspec.to_builtins(transfer(state=s, error=e))}
+        for s, e in states
+        for _ in range(2)
+    ]
+    shown = FakeDaemon({"transfers.list": TransferList(transfers=[])}, events)
+    assert [line.partition(")  ")[2] for line in shown.tnt("transfers", "--watch").split("\n")] == [
+        "",
+        "queued",
+        "offered: bob is asked",
+        "offered: bob is asked  no room",
+        "",
+    ]
+
+
 # -- files --------------------------------------------------------------------------------
 
 

@@ -110,6 +110,7 @@ def test_an_offer_is_taken_or_declined_where_one_wants_to_be_asked(
         here.line(f"transfer {name}").see(rf"^\* {name} \(9 B\) is queued for bob$")
         asks = rf"^\* alice offers {name} \(9 B\): /get (\w{{8}}) or /decline \w{{8}}$"
         there.see(asks)
+        here.see(rf"^\* {name} \(9 B\) to bob waits: bob is asked")
         id_ = re.findall(asks, there.screen(), re.MULTILINE)[-1]
         there.line(f"/{verb} {id_}")
         here.see(told)

@@ -12,7 +12,7 @@ import pytest
 
 from client_fake import FakeDaemon, Screen
 from client_samples import contact, transfer
-from tnt_client.failures import Refused, TimedOut, UsageFailure
+from tnt_client.failures import Interrupted, Refused, TimedOut, UsageFailure
 from tnt_client.terminal import Output
 from tntd.control.schema import ContactList, TransferList
 
@@ -162,6 +162,42 @@ def test_time_that_is_over_names_what_has_not_come():
         daemon.tnt("send", "--wait", "bob,carol", "photos")
     with pytest.raises(TimedOut, match="photos and 1 more have not arrived at bob's in time; they"):
         fake().tnt("send", "--wait", "bob,carol", "photos")
+
+
+def test_plain_lines_tell_what_is_waited_for():
+    states = [("queued", None), ("offered", None), ("offered", "it wants to be asked")]
+    states += [("queued", "no free space there")]
+    events = [event(id="bob-0-abcdef", state=s, error=e, bytes_done=0) for s, e in states]
+    daemon = fake([*events, event(id="bob-0-abcdef", state="done", bytes_done=64 * MIB)])
+    lines = daemon.tnt("send", "--wait", "bob", "photos").splitlines()
+    assert [line.partition("64 MiB  ")[2] for line in lines[1:-2]] == [
+        "queued",
+        "offered: bob is asked",
+        "offered: bob is asked; it wants to be asked",
+        "queued: no free space there",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("who", "words"),
+    [
+        ("bob", "photos stays in the queue; to give it up: tnt cancel bob-0-ab"),
+        (
+            "bob,carol",
+            "photos and 1 more stay in the queue; to give them up: tnt cancel bob-0-ab carol-0-",
+        ),
+    ],
+)
+def test_an_interrupt_says_that_it_stays_and_how_to_cancel_it(
+    who: str, words: str, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(_daemon: FakeDaemon, _timeout: float | None) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeDaemon, "next_event", interrupted)
+    with pytest.raises(Interrupted) as failed:
+        fake().tnt("send", "--wait", who, "photos")
+    assert failed.value.message == words and failed.value.exit_code == 130
 
 
 def test_more_bars_than_lines_show_those_that_move(monkeypatch: pytest.MonkeyPatch):
