@@ -198,9 +198,28 @@ def test_the_table_of_states_is_closed() -> None:
 
 def test_the_rate_is_of_the_last_seconds() -> None:
     rate = Rate(0.0, 0)
-    assert rate.per_second() == 0
+    assert rate.per_second(0.0) == 0
     rate.note(1.0, 100)
-    assert rate.per_second() == 100
+    assert rate.per_second(1.0) == 100
     for second in range(2, 20):
         rate.note(float(second), 100 + (second - 1) * 1000)
-    assert rate.per_second() == 1000
+    assert rate.per_second(19.0) == 1000
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 80), st.integers(0, 10**9)), max_size=40),
+    st.integers(1, 200),
+)
+def test_the_rate_is_what_came_within_its_window(steps: list[tuple[int, int]], wait: int) -> None:
+    """Times are in sixteenths of a second, which floats hold exactly."""
+    now, done, came = 0.0, 0, [(0.0, 0)]
+    rate = Rate(now, done)
+    for passed, count in steps:
+        now, done = now + passed / 16, done + count
+        rate.note(now, done)
+        came.append((now, count))
+    now += wait / 16
+    since = max(0.0, now - Rate.WINDOW_S)
+    within = sum(count for at, count in came if at > since)
+    assert rate.per_second(now) == int(within / (now - since))
+    assert rate.per_second(now + Rate.WINDOW_S) == 0

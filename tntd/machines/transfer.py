@@ -54,10 +54,14 @@ class Rate:
     def note(self, now: float, done: int) -> None:
         """`done` bytes in all are through by now."""
         self._samples.append((now, done))
-        while len(self._samples) > 2 and self._samples[0][0] < now - self.WINDOW_S:
+        while len(self._samples) > 2 and self._samples[1][0] <= now - self.WINDOW_S:
             self._samples.popleft()
 
-    def per_second(self) -> int:
-        """The rate, 0 where nothing is known yet, or where it began anew."""
-        (first, before), (last, after) = self._samples[0], self._samples[-1]
-        return max(0, int((after - before) / (last - first))) if last > first else 0
+    def per_second(self, now: float) -> int:
+        """The rate, 0 where nothing is known yet, or where it began anew or stands still."""
+        since = now - self.WINDOW_S
+        while len(self._samples) > 1 and self._samples[1][0] <= since:
+            self._samples.popleft()
+        (first, before), (_, after) = self._samples[0], self._samples[-1]
+        passed = now - max(first, since)
+        return max(0, int((after - before) / passed)) if passed > 0 else 0

@@ -295,6 +295,7 @@ class Links:
             self._complain_of_twin(row, "your own identity")
             self._dialling.hold_back(row.row)
         elif error.code == "not_contact" and owner is not None and owner.accepted:
+            self._dialling.hold_back(owner.row)  # each dial would end like this one
             self._rows.update(owner.row, mutual=0)
             if owner.mutual:
                 self._core.publish("contact.changed", owner.row)

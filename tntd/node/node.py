@@ -80,6 +80,7 @@ class Node:
             "sent": self._mail.mark_sent,
             "offer": self._queue.outgoing.offer_expired,
             "again": self._queue.outgoing.again,
+            "still": self._queue.transfers.stands_still,
             "room": self._look_for_room,
             "discard": self._queue.parts.sweep,
             "place": self._queue.incoming.place,

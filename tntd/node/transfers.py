@@ -93,7 +93,7 @@ class Transfers:
     def open_moving(self, row: TransferRow) -> Moving:
         """A place among those that move, for a try that begins now."""
         core, done = self._core, row.bytes_done
-        rate = Rate(core.now.boot, done)
+        rate = Rate(core.now.boot, 0)
         moving = Moving(row.row, row.contact, bool(row.outgoing), core.number(), b"", rate, done)
         self.moving[row.row] = self._by_lane[moving.lane] = moving
         return moving
@@ -138,6 +138,7 @@ class Transfers:
         until the receiver closes it."""
         if self.moving.get(moving.row) is moving:
             del self.moving[moving.row]
+            self._core.timers.cancel(("still", moving.row))
         self._by_lane.pop(moving.lane, None)
         self.freed = True
         if finished:
@@ -205,6 +206,7 @@ class Transfers:
         moving = self._by_lane.get(event.lane)
         if moving is not None:
             moving.bytes_sent = event.bytes_sent
+            self._note_rate(moving)
             self.note_done(moving, event.bytes_done)
             return
         closed = self._closed.pop(event.lane, None)
@@ -216,8 +218,18 @@ class Transfers:
     def note_done(self, moving: Moving, bytes_done: int) -> None:
         """So much of it is at the receiver, checked."""
         moving.bytes_done = bytes_done
-        moving.rate.note(self._core.now.boot, bytes_done)
         self.moved.add(moving.row)
+
+    def _note_rate(self, moving: Moving) -> None:
+        """Of what goes over the lane: what is found to be there already costs no time."""
+        now = self._core.now.boot
+        moving.rate.note(now, moving.bytes_sent)
+        self._core.timers.set(("still", moving.row), now + Rate.WINDOW_S)
+
+    def stands_still(self, row: int) -> None:
+        """Nothing has gone over the lane of this one for so long that its rate is 0: to be told."""
+        if row in self.moving:
+            self.moved.add(row)
 
     def look_back(self, row: TransferRow, number: int) -> None:
         """The sender's walk goes on from entry `number`: what was told of those behind is told
@@ -264,7 +276,7 @@ class Transfers:
         moving = self.moving.get(row.row)
         if moving is None or not moving.started:
             return present.transfer(row, name)
-        rate = moving.rate.per_second()
+        rate = moving.rate.per_second(self._core.now.boot)
         return present.transfer(row, name, bytes_done=moving.bytes_done, rate=rate)
 
     def take_moved(self) -> Iterator[schema.Transfer]:

@@ -1,0 +1,46 @@
+"""How fast a transfer is said to go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fuzz.test_findings_transfers import Play, Sending, Taking
+from tntd.events import LaneEntries, LaneProgressed
+
+MIB = 1024 * 1024
+
+
+def shown(play: Play) -> dict[str, Any]:
+    """The transfer, as users see it."""
+    row = play.bench.store.transfers.get(play.row.row)
+    assert row is not None
+    found = play.bench.node._queue.transfers.show(row)
+    return {"rate": found.rate, "eta_s": found.eta_s}
+
+
+def test_a_transfer_that_stands_still_says_so_by_itself() -> None:
+    sending = Sending()
+    lane = sending.open()
+    sending.bench.wait(1.0)
+    sending.bench.turn(LaneProgressed(lane, 3, 3))
+    assert shown(sending)["rate"] == 3
+    client = sending.bench.open_client(local_user=True)
+    sending.bench.turn()
+    sending.bench.node._clients.all[client].upto = sending.bench.node._journal.newest()
+    sending.bench.lines[client].clear()
+    sending.bench.wait(10.0)  # the node itself asked to be woken
+    told = [each["params"]["transfer"] for each in sending.bench.lines[client]]
+    assert [(each["rate"], each.get("eta_s")) for each in told] == [(0, None)]
+
+
+def test_what_is_found_there_is_no_speed() -> None:
+    sending = Sending()
+    lane = sending.open()
+    sending.bench.wait(1.0)
+    sending.bench.turn(LaneProgressed(lane, 500 * MIB, 5 * MIB))
+    assert shown(sending)["rate"] == 5 * MIB
+    taking = Taking()
+    lane = taking.open()
+    taking.bench.wait(1.0)
+    taking.bench.turn(LaneEntries(lane, (), 3, b"b", 500), LaneProgressed(lane, 500, 5))
+    assert shown(taking)["rate"] == 5
