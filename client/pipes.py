@@ -146,7 +146,9 @@ def make_landing(spool: str | None, output: str) -> str:
         return str(private_folder(spool))
     target = _target(output)
     if target.is_dir() and not target.is_symlink():
-        raise Refused(f"{output} is a folder; name what is to be in it, such as {output}/NAME")
+        raise Refused(
+            f"{output} is a folder; name what is to be in it, such as {output.rstrip('/')}/NAME"
+        )
     if os.path.lexists(target):
         raise Refused(f"{output} is there already, and nothing is ever replaced; choose another")
     try:

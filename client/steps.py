@@ -51,7 +51,7 @@ class Show:
 @dataclass(frozen=True, slots=True)
 class Bars:
     """How far transfers are: on a terminal this redraws the bars of the step before.  `aside`: on
-    standard error, and there only on a terminal."""
+    standard error, and without a terminal only what they wait for."""
 
     transfers: Sequence[Transfer]
     aside: bool = False

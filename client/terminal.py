@@ -117,6 +117,15 @@ class Output:
             bars.append(f"and {len(live) - len(shown):,} more")
         self._write(self._redrawn([bar(item) for item in ended], bars))
 
+    def waits(self, transfers: Sequence[Transfer]) -> None:
+        """Say what transfers wait for, where that is known, and once."""
+        for item in transfers:
+            reason = render.waiting_reason(item) if item.state in render.WAITING else ""
+            if reason and self._told.get(item.id) != (reason, 0):
+                self._told[item.id] = (reason, 0)
+                line = render.note(f"{render.transfer_what(item)} waits: {reason}")
+                self._write(f"{styled(line, self._colour)}\n")
+
     def _redrawn(self, texts: list[str], live: list[str]) -> str:
         """What to write so that `texts` stand above the bars, which are `live` from now on."""
         up = f"\x1b[{len(self._live)}F\x1b[J" if self._live else ""

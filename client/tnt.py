@@ -100,9 +100,12 @@ class Runner:
     def _bars(self, transfers: Sequence[Transfer], aside: bool) -> None:
         if not aside:
             self._output.bars(transfers)
-        elif drives_well(sys.stderr):
-            self._aside = self._aside or Output(sys.stderr, as_json=False)
+            return
+        self._aside = self._aside or Output(sys.stderr, as_json=False)
+        if drives_well(sys.stderr):
             self._aside.bars(transfers)
+        else:
+            self._aside.waits(transfers)
 
     def _keep_input(self, name: str) -> str:
         spool = self._connection.endpoint.spool

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -39,6 +40,7 @@ class FakeDaemon:
 
     def __init__(self, answers: dict[str, Any], events: list[dict[str, Any]] | None = None) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.endpoint = SimpleNamespace(spool=None)
         self._answers = answers
         self._events = list(events or [])
 

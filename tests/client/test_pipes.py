@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
+from client_fake import FakeDaemon
+from client_samples import transfer
 from harness import Daemon, connect_pair, environment, run, wait_for
 from tnt_client import pipes
 from tnt_client.failures import Refused
+from tntd.control.schema import TransferResult
 from tntd.node.parts import SPOOL_AGE_S
 
 TNT = [sys.executable, "-P", "-m", "tnt_client.tnt"]
@@ -290,6 +294,23 @@ def test_whoever_gives_up_gives_the_transfer_up(
         assert [path.name for path in tmp_path.iterdir()] == ["source"]
         alice.start()
         wait_for(lambda: bob.contact("alice")["online"])
+
+
+def test_what_has_to_wait_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    reasons = [None, "not enough free space", "not enough free space", None, "the disk fails"]
+    waits = [transfer(direction="in", state="queued", error=reason) for reason in reasons]
+    ends = transfer(direction="in", state="failed", error="enough of it")
+    events = [{"type": "transfer.state", "transfer": to_builtins(e)} for e in (*waits, ends)]
+    daemon = FakeDaemon({"transfers.accept": TransferResult(transfer=waits[0])}, events)
+    with pytest.raises(Refused, match="enough of it"):
+        daemon.tnt("get", "t234", "-o", "mine")
+    assert capsys.readouterr().err.splitlines() == [
+        "* a.bin (64 MiB) waits: not enough free space",
+        "* a.bin (64 MiB) waits: the disk fails",
+    ]
 
 
 def test_a_reader_that_has_enough_leaves_nothing(
