@@ -200,11 +200,13 @@ class FileList(msgspec.Struct, kw_only=True):
     files: list[TransferFile]
 
 
-class Cleaned(msgspec.Struct, kw_only=True):
-    """What was removed: so many unfinished files and folders, of so many bytes."""
+class Cleaned(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What was removed: so many unfinished files and folders, of so many bytes; and the folders
+    that could not be looked at, each with the reason."""
 
     removed: int
     bytes: int
+    problems: list[str] = []
 
 
 class SettingList(msgspec.Struct, kw_only=True):

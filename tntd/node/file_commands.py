@@ -16,12 +16,14 @@ from tntd.machines.naming import show_path
 from tntd.node.commands import PENDING, Handler, Reply
 from tntd.node.contacts import Contacts
 from tntd.node.core import Core
+from tntd.node.parts import Cleaning, Parts
 from tntd.node.preferences import Preferences
 from tntd.node.queue import Queue
+from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
 from tntd.store.trees import FileRow
-from tntd.tasks import Counted, Failed
 
+PROBLEMS_SHOWN_MAX = 50  # folders that could not be looked at; paths may be long
 FILE_SHOWN_BYTES = 256  # a file in a reply, beside its path and reason
 
 
@@ -135,12 +137,10 @@ class FileCommands:
     def _clean(self, _params: Params, reply: Reply) -> object:
         folders = dict.fromkeys([self._core.profile.downloads, *self._rows.folders()])
 
-        def done(outcome: Counted | Failed, folder: bytes) -> None:
-            if isinstance(outcome, Failed):
-                shown = show_path(folder)[0]
-                reply(CommandError(Code.PATH, f"{shown}: {outcome.text}", "see its permissions"))
-            else:
-                reply(schema.Cleaned(removed=outcome.files, bytes=outcome.bytes))
+        def done(cleaning: Cleaning) -> None:
+            some = cleaning.problems[:PROBLEMS_SHOWN_MAX]
+            problems = [f"{show_path(folder)[0]}: {text}" for folder, text in some]
+            reply(schema.Cleaned(removed=cleaning.files, bytes=cleaning.bytes, problems=problems))
 
         self._queue.parts.clean(list(folders), done)
         return PENDING
@@ -151,10 +151,14 @@ class SettingCommands:
 
     def __init__(
         self,
+        core: Core,
         contacts: Contacts,
+        parts: Parts,
         preferences: Preferences,
         changed: Callable[[], None],
     ) -> None:
+        self._core = core
+        self._parts = parts
         self._contacts = contacts
         self._preferences = preferences
         self._changed = changed
@@ -168,13 +172,32 @@ class SettingCommands:
         contact = None if params.contact is None else self._contacts.find(params.contact)
         return schema.SettingList(settings=self._preferences.list(contact))
 
-    def _set(self, params: Params, _reply: Reply) -> object:
+    def _set(self, params: Params, reply: Reply) -> object:
         assert isinstance(params, schema.SetSettingParams)
         contact = None if params.contact is None else self._contacts.find(params.contact)
         value: object = params.value
         if isinstance(params.value, schema.PathBytes):
             value = unquote_to_bytes(params.value.path_bytes)
-        setting = self._preferences.set(params.name, value, contact)
+        folder = self._preferences.folder(params.name, value, contact)
+        if folder is None:
+            return self._store(params.name, value, contact)
+
+        def tried(problem: str) -> None:
+            there = None if contact is None else self._core.store.contacts.get(contact.row)
+            if problem:
+                text = f"{show_path(folder)[0]}: {problem}"
+                hint = "give a folder that you may write to"
+                reply(CommandError(Code.PATH, f"files cannot arrive in {text}", hint))
+            elif contact is not None and there is None:
+                reply(CommandError(Code.NO_SUCH_CONTACT, "the contact was removed", ""))
+            else:
+                reply(self._store(params.name, folder, there))
+
+        self._parts.try_folder(folder, tried)
+        return PENDING
+
+    def _store(self, name: str, value: object, contact: ContactRow | None) -> schema.Setting:
+        setting = self._preferences.set(name, value, contact)
         self._changed()
         return setting
 

@@ -106,7 +106,9 @@ class Node:
             ),
             TalkCommands(core, self._contacts, chat),
             FileCommands(core, self._contacts, queue, self._preferences),
-            SettingCommands(self._contacts, self._preferences, self._settings_changed),
+            SettingCommands(
+                core, self._contacts, queue.parts, self._preferences, self._settings_changed
+            ),
             DaemonCommands(core, links, self._clients.count, self._stop),
         ):
             self._clients.handlers.update(commands.table())

@@ -11,7 +11,9 @@ it is removed when the last transfer that it is the source of has ended.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 from tntd import limits
 from tntd.machines.identity import key_to_id
@@ -19,6 +21,7 @@ from tntd.node import present
 from tntd.node.core import Core
 from tntd.store.transfers import TransferRow
 from tntd.tasks import (
+    PASSING,
     Answer,
     AnyTask,
     CleanSpool,
@@ -27,10 +30,24 @@ from tntd.tasks import (
     DiscardPart,
     Done,
     Failed,
+    Inspected,
+    PrepareStage,
     Unspool,
 )
 
+Octets = bytes  # beside a field named `bytes`
 SPOOL_AGE_S = 24 * 3600  # of what a client that was killed has left
+
+
+@dataclass(slots=True)
+class Cleaning:
+    """Folders that are still to be looked at, what was removed from the others, and those that
+    could not be looked at, with the reason."""
+
+    folders: deque[Octets]
+    files: int = 0
+    bytes: int = 0
+    problems: list[tuple[Octets, str]] = field(default_factory=list)
 
 
 class Parts:
@@ -91,39 +108,52 @@ class Parts:
             self._core.timers.set(("discard", 0), self._core.now.boot + self._wait_s)
             self._wait_s = min(2 * self._wait_s, limits.DISCARD_WAIT_MAX_S)
 
+    # -- whether parts can be made ---------------------------------------------------------
+
+    def try_folder(self, folder: bytes, done: Callable[[str], None]) -> None:
+        """Make a stage in `folder` and remove it; `done` is called with what is wrong with that
+        folder, or nothing."""
+        name = self.prefix + b"0-try.part"
+
+        def prepared(answer: Answer) -> None:
+            if isinstance(answer, Inspected) or (
+                isinstance(answer, Failed) and answer.code in PASSING
+            ):
+                self._core.ask(DiscardPart(folder, name), lambda _answer: done(""))
+            elif isinstance(answer, Failed) and answer.code in ("EEXIST", "ENOTDIR"):
+                done("it is not a folder")
+            else:
+                done(answer.text if isinstance(answer, Failed) else "it cannot be written to")
+
+        self._core.ask(PrepareStage(folder, name, True, 0, 0), prepared)
+
     # -- what nobody knows any more -------------------------------------------------------
 
-    def clean(self, folders: list[bytes], done: Callable[[Counted | Failed, bytes], None]) -> None:
+    def clean(self, folders: list[bytes], done: Callable[[Cleaning], None]) -> None:
         """Remove from these folders all stages of ours that no transfer needs.  `done` is called
-        with what was removed, or with a failure and the folder."""
-        self._clean(folders, b"", Counted(0, 0, True), done)
+        with what came of it; a folder that cannot be looked at does not keep the others."""
+        self._clean(Cleaning(deque(folders)), b"", done)
 
-    def _clean(
-        self,
-        folders: list[bytes],
-        after: bytes,
-        removed: Counted,
-        done: Callable[[Counted | Failed, bytes], None],
-    ) -> None:
-        if not folders:
-            done(removed, b"")
+    def _clean(self, cleaning: Cleaning, after: bytes, done: Callable[[Cleaning], None]) -> None:
+        if not cleaning.folders:
+            done(cleaning)
             return
-        folder = folders[0]
+        folder = cleaning.folders[0]
         # Looked up for each request: others may have begun to arrive since the last.
         live = [self._name(*each) for each in self._rows.incoming_to(folder)]
         keep, upto = _some(live, after)
 
         def cleaned(answer: Answer) -> None:
-            if isinstance(answer, Failed) and answer.code != "ENOENT":
-                done(answer, folder)
-                return
-            counted = answer if isinstance(answer, Counted) else Counted(0, 0, True)
-            files, size = removed.files + counted.files, removed.bytes + counted.bytes
-            total = Counted(files, size, True)
-            if counted.end and not upto:
-                self._clean(folders[1:], b"", total, done)
-            else:
-                self._clean(folders, upto if counted.end else after, total, done)
+            over, then = True, b""
+            if isinstance(answer, Counted):
+                cleaning.files += answer.files
+                cleaning.bytes += answer.bytes
+                over, then = answer.end and not upto, upto if answer.end else after
+            elif isinstance(answer, Failed) and answer.code != "ENOENT":
+                cleaning.problems.append((folder, answer.text))
+            if over:
+                cleaning.folders.popleft()
+            self._clean(cleaning, then, done)
 
         self._core.ask(CleanStages(folder, self.prefix, keep, after, upto), cleaned)
 

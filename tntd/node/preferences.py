@@ -86,6 +86,16 @@ class Preferences:
             return self._set.get((contact, row.name), 0)
         return cast(Value, getattr(self.of(contact), row.name))
 
+    def folder(self, name: str, value: object, contact: ContactRow | None) -> bytes | None:
+        """The folder that this value is, which is to be looked at before it is set; None where it
+        is none.  Raises CommandError(INVALID_PARAMS)."""
+        row = find_tunable(name, contact is not None)
+        if value is None or row.kind != "folder":
+            return None
+        check_value(row, value)
+        found = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+        return cast(bytes, found)
+
     def set(self, name: str, value: object, contact: ContactRow | None) -> schema.Setting:
         """Change one (None: forget the change).  Raises CommandError(INVALID_PARAMS)."""
         row = find_tunable(name, contact is not None)
