@@ -245,6 +245,9 @@ def test_nothing_is_replaced(home: Path, pair: tuple[Daemon, Daemon], tmp_path: 
     failed(
         tnt(home, "bob", "get", id_, "-o", str(tmp_path / "none" / "x")), 1, "there is no folder"
     )
+    failed(tnt(home, "bob", "get", id_, "-o", f"{tmp_path}/"), 1, f"such as {tmp_path}/NAME")
+    ours = ("source is sent from here", "give it up with: tnt cancel")
+    failed(tnt(home, "alice", "get", id_, "-o", str(tmp_path / "x")), 1, *ours)
     failed(tnt(home, "bob", "get", id_, id_, "-o", "x"), 2, "one transfer")
     failed(tnt(home, "bob", "get", "--json", id_, "-o", "-"), 2, "--json")
     assert (there.read_text(), state_of(bob, id_)) == ("old", "offered")

@@ -201,8 +201,14 @@ class Incoming:
         return self._end(row, "declined", None)
 
     def _check_offered(self, row: TransferRow) -> None:
-        if row.outgoing or row.state != "offered":
-            taken = not row.outgoing and row.state in ("queued", "active", "done")
+        if row.outgoing:
+            raise CommandError(
+                Code.WRONG_STATE,
+                f"{show_path(row.name)[0]} is sent from here; the other side takes or declines it",
+                "give it up with: cancel",
+            )
+        if row.state != "offered":
+            taken = row.state in ("queued", "active", "done")
             raise CommandError(
                 Code.WRONG_STATE,
                 f"{show_path(row.name)[0]} is {row.state}, not an offer that waits here",
