@@ -29,6 +29,7 @@ from lane_world import (
 from tntd import limits
 from tntd.effects import Inbound, Outbound
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened, LaneProgressed
+from tntd.machines.sending import CHANGED, GONE, MOVED
 from tntd.shell import files as files_module
 from tntd.shell.lane_sink import Incoming
 from tntd.tasks import Answer, Entry, Failed
@@ -425,23 +426,50 @@ def touch(path: Path) -> None:
     os.utime(path, (1, 1))
 
 
-@pytest.mark.parametrize("change", [append, overwrite, shorten, touch])
+def rename(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def put_other(path: Path) -> None:
+    path.with_name("newer").write_bytes(b"newer")
+    path.with_name("newer").replace(path)
+
+
+CHANGES = [
+    (append, CHANGED),
+    (overwrite, CHANGED),
+    (shorten, CHANGED),
+    (touch, CHANGED),
+    (Path.unlink, GONE),
+    (put_other, GONE),
+    (rename, MOVED),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), CHANGES)
 def test_a_source_that_changes_while_it_is_read(
-    world: World, tmp_path: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+    world: World,
+    tmp_path: Path,
+    change: Callable[[Path], None],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     paused(world, tmp_path, content(30 * MIB), monkeypatch)
     pid = world.disk
     change(tmp_path / "source")
     os.kill(pid, signal.SIGCONT)
     failed = world.wait(LaneFailed, SENDER)
-    assert failed == LaneFailed(SENDER, "source", "the file changed while it was being sent")
+    assert failed == LaneFailed(SENDER, "source", told)
     assert world.wait(LaneFailed, RECEIVER).code == "cut"
     assert world.of(LaneFinished) == []
 
 
-@pytest.mark.parametrize("change", [append, overwrite, shorten, Path.unlink])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(append, CHANGED), (overwrite, CHANGED), (shorten, CHANGED), (Path.unlink, GONE)],
+)
 def test_a_large_file_of_a_tree_that_changes_fails_alone(
-    world: World, tmp_path: Path, change: Callable[[Path], None]
+    world: World, tmp_path: Path, change: Callable[[Path], None], reason: str
 ) -> None:
     root = tmp_path / "root"
     root.mkdir()
@@ -458,7 +486,7 @@ def test_a_large_file_of_a_tree_that_changes_fails_alone(
         told = [each for event in world.of(LaneEntries, lane) for each in event.entries]
         (failed,) = [each for each in told if each.state == "failed"]
         assert failed.path == b"large"
-        assert failed.reason == "the file changed while it was being sent"
+        assert failed.reason == reason
     all_ended(world)
 
 

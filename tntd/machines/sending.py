@@ -48,6 +48,8 @@ from tntd.machines.records import (
 from tntd.tasks import PASSING, Entry, Failed, Large, Pack, Packed
 
 CHANGED: Final = "the file changed while it was being sent"
+GONE: Final = "the file was removed or replaced while it was being sent"
+MOVED: Final = "the file was renamed, or its permissions changed, while it was being sent"
 _PASSING: Final = PASSING | {"TIMEOUT", "ECHILD"}  # the same may go well a little later
 
 

@@ -31,6 +31,7 @@ NAME_TOO_LONG: Final = f"a name is longer than {limits.NAME_BYTES_MAX} bytes"
 NO_NAME: Final = "a part of the path is no plain name"
 NOT_ON_WINDOWS: Final = "Windows cannot hold that name"
 LEADS_OUT: Final = "the link leads out of what is sent"
+GOES_UP: Final = "the link goes up (..) behind a name; only links that go up first are kept"
 ODD_LINK: Final = "the link does not lead to a name"
 TAKEN_THERE: Final = "the name is taken there"
 
@@ -92,8 +93,10 @@ def link_problem(path: bytes, target: bytes, *, windows: bool) -> str:
     up = 0
     while up < len(names) and names[up] == b"..":
         up += 1
-    if up > path.count(b"/") or b".." in names[up:]:
+    if up > path.count(b"/"):
         return LEADS_OUT
+    if b".." in names[up:]:
+        return GOES_UP
     if up == len(names):
         return ODD_LINK
     if windows and any(_windows_refuses(name) for name in names[up:]):

@@ -16,7 +16,7 @@ from tntd.events import LaneEntries
 from tntd.machines import squeeze
 from tntd.machines.lane_steps import Close, Do, End, LaneTrouble, Put, Read, Wait
 from tntd.machines.records import CHUNK, Record, RecordType
-from tntd.machines.sending import CHANGED, Sender
+from tntd.machines.sending import CHANGED, GONE, MOVED, Sender
 from tntd.machines.squeeze import Gauge, Squeezer
 from tntd.shell.files import OpenFile, read_at, words
 from tntd.shell.lane_channel import Channel
@@ -181,11 +181,13 @@ class Outgoing:
         if file is None:
             raise LaneTrouble("source", "the file is not open any more")
         try:
-            there = (not want.first or _same(file, want.large)) and self._fill(file, want)
+            problem = _difference(file, want.large) if want.first else ""
+            if not problem and not self._fill(file, want):
+                problem = _difference(file, want.large) or CHANGED
             if self._wait is not None:
                 return False
-            there = there and (not want.last or _same(file, want.large))
-            problem = "" if there else CHANGED
+            if not problem and want.last:
+                problem = _difference(file, want.large)
         except OSError as error:
             problem = f"the file cannot be read: {words(error)}"
         if problem:
@@ -234,12 +236,12 @@ class Outgoing:
         self._wake()
 
 
-def _same(file: OpenFile, then: Large) -> bool:
-    """Whether the file is the one that was opened, unchanged.  Raises OSError."""
+def _difference(file: OpenFile, then: Large) -> str:
+    """What became of the file that was opened; "" where it is the same still.  Raises OSError."""
     now = os.fstat(file.descriptor)
-    return (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino) == (
-        then.size,
-        then.mtime_ns,
-        then.ctime_ns,
-        then.inode,
-    )
+    same = (now.st_size, now.st_mtime_ns, now.st_ino) == (then.size, then.mtime_ns, then.inode)
+    if same and now.st_ctime_ns == then.ctime_ns:
+        return ""
+    if now.st_nlink == 0:
+        return GONE
+    return MOVED if same else CHANGED
