@@ -157,3 +157,27 @@ def settled(three: tuple[Daemon, Daemon, Daemon], side: str, verb: str, id_: str
     items = daemon.rpc("transfers.list")["transfers"]
     state = next(item["state"] for item in items if item["id"].startswith(id_))
     return (state == "paused") == (verb == "resume")
+
+
+def test_a_single_file_is_sent_again_once(home: Path, three: tuple[Daemon, Daemon, Daemon]):
+    alice, bob = three[0], three[1]
+    bob.kill9()
+    (home / "note.txt").write_text("note")
+    sent = tnt(home, "alice", "send", "--json", "bob", "note.txt", cwd=home)
+    (home / "note.txt").write_text("other")
+    bob.start()
+    first = json.loads(sent.stdout)["id"]
+    wait_for(lambda: state_of(alice, first) == "failed")
+    once = json.loads(tnt(home, "alice", "again", "--json", first).stdout)
+    assert once["id"] != first
+    wait_for(lambda: state_of(alice, once["id"]) == "done")
+    twice = tnt(home, "alice", "again", first)
+    assert twice.returncode == 1
+    assert f"note.txt was sent again already, as {once['id']}; if that failed" in twice.stderr
+    assert len(alice.rpc("transfers.list")["transfers"]) == 2
+    assert (bob.downloads / "new_note.txt").read_text() == "other"
+
+
+def state_of(daemon: Daemon, id_: str) -> str:
+    items = daemon.rpc("transfers.list")["transfers"]
+    return next(str(item["state"]) for item in items if item["id"] == id_)

@@ -15,6 +15,7 @@ from tntd.node.core import Core
 from tntd.node.incoming import Incoming
 from tntd.node.mail import Mail
 from tntd.node.outgoing import Outgoing
+from tntd.node.present import item_id
 from tntd.node.sending import Sending, SendReply
 from tntd.node.transfers import Transfers
 from tntd.store.contacts import ContactRow
@@ -86,7 +87,24 @@ class Steering:
         contact = self._core.store.contacts.get(row.contact)
         if not row.outgoing or row.source is None or contact is None:
             raise _wrong(row, "ask the sender to send it again")
-        self._sending.send([contact], [row.source], None, reply)
+        self._sending.send([contact], [row.source], self._again_ref(row), reply)
+
+    def _again_ref(self, row: TransferRow) -> str:
+        """Under what the new transfer of a single file is remembered: asked twice, it is still one.
+
+        Raises CommandError(WRONG_STATE) where it was sent again, and not given up since.
+        """
+        while True:
+            ref = f"again {item_id(row.id)}"
+            known = self._core.store.get_client_ref("transfers", ref)
+            newer = self._rows.get(known[0]) if known else None
+            if newer is None:
+                return ref
+            if newer.state not in ("cancelled", "declined"):
+                text = f"{show_path(row.name)[0]} was sent again already, as {item_id(newer.id)}"
+                hint = "if that failed too: again, with its id; see the queue with: transfers"
+                raise CommandError(Code.WRONG_STATE, text, hint)
+            row = newer
 
     def _steer(self, row: TransferRow, act: str) -> TransferRow:
         fresh = self._acts[act](row)
