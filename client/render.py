@@ -243,17 +243,17 @@ def transfer_news(transfer: Transfer, slash: str = "") -> Line | None:
 
 
 def waiting_words(transfer: Transfer) -> str:
-    """State and reason of a transfer that waits: "queued", "offered: bob is asked; <reason>"."""
+    """State and reason of a transfer that waits: "queued", "offered: bob is asked"."""
     reason = waiting_reason(transfer)
     return f"{transfer.state}: {reason}" if reason else transfer.state
 
 
 def waiting_reason(transfer: Transfer) -> str:
     """What a transfer that waits waits for, "" where that is not known, or just its turn."""
+    if transfer.error:
+        return visible(transfer.error)
     asked = transfer.state == "offered" and transfer.direction == "out"
-    reasons = [f"{visible(transfer.contact)} is asked"] if asked else []
-    reasons += [visible(transfer.error)] if transfer.error else []
-    return "; ".join(reasons)
+    return f"{visible(transfer.contact)} is asked" if asked else ""
 
 
 def transfer_failure(transfer: Transfer, slash: str = "") -> str:
@@ -304,11 +304,11 @@ def transfer_line(transfer: Transfer, slash: str = "", still_there: bool = False
     line += [(style, f", {count:,} {what}") for what, count, style in counts if count]
     if failed or transfer.skipped:
         line.append((DIM, f" ({slash}files {transfer_id(transfer)})"))
-    if state == "offered" and transfer.direction == "out":
-        line.append((DIM, f": {visible(transfer.contact)} is asked"))
     place = (transfer.path or "") if still_there else lasting_path(transfer)
     if transfer.error:
         line.append((DIM, f"  {visible(transfer.error)}"))
+    elif state == "offered" and waiting_reason(transfer):
+        line.append((DIM, f"  {waiting_reason(transfer)}"))
     elif place and state == "done" and transfer.direction == "in":
         line.append((DIM, f"  {visible(place)}"))
     return line

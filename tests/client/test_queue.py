@@ -114,14 +114,14 @@ def test_the_list_tells_of_folders_and_what_failed():
         transfer(id="t4", files=0, bytes_total=0, state="done"),
         transfer(id="t5", state="failed", failed=1, error="no room"),
         transfer(id="t6", eta_s=125),
-        transfer(id="t7", state="offered", error="no free space"),
+        transfer(id="t7", state="offered"),
     ]
     assert queue(items).tnt("transfers").splitlines() == [
         "t2345678  to bob  a.bin (212 files, 64 MiB)  failed, 2 failed, 3 skipped "
         "(tnt files t2345678)",
         "t4  to bob  a.bin (0 files, 0 B)  done",
         "t5  to bob  a.bin (64 MiB)  failed  no room",
-        "t7  to bob  a.bin (64 MiB)  offered: bob is asked  no free space",
+        "t7  to bob  a.bin (64 MiB)  offered  bob is asked",
         "t3  to bob  a.bin (being counted)  queued",
         "t2  to bob  a.bin (at least 3,000 files, 64 MiB)  active 32 MiB so far 12.3 MiB/s",
         "t6  to bob  a.bin (64 MiB)  active 50% 12.3 MiB/s, 2 min 5 s left",
@@ -198,8 +198,8 @@ def test_watching_tells_what_is_waited_for_once():
     assert [line.partition(")  ")[2] for line in shown.tnt("transfers", "--watch").split("\n")] == [
         "",
         "queued",
-        "offered: bob is asked",
-        "offered: bob is asked  no room",
+        "offered  bob is asked",
+        "offered  no room",
         "",
     ]
 

@@ -165,7 +165,7 @@ def test_time_that_is_over_names_what_has_not_come():
 
 
 def test_plain_lines_tell_what_is_waited_for():
-    states = [("queued", None), ("offered", None), ("offered", "it wants to be asked")]
+    states = [("queued", None), ("offered", None), ("offered", "bob is asked first: no room")]
     states += [("queued", "no free space there")]
     events = [event(id="bob-0-abcdef", state=s, error=e, bytes_done=0) for s, e in states]
     daemon = fake([*events, event(id="bob-0-abcdef", state="done", bytes_done=64 * MIB)])
@@ -173,7 +173,7 @@ def test_plain_lines_tell_what_is_waited_for():
     assert [line.partition("64 MiB  ")[2] for line in lines[1:-2]] == [
         "queued",
         "offered: bob is asked",
-        "offered: bob is asked; it wants to be asked",
+        "offered: bob is asked first: no room",
         "queued: no free space there",
     ]
 
