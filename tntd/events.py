@@ -173,7 +173,8 @@ class LaneFinished:
 @dataclass(frozen=True, slots=True)
 class LaneFailed:
     """A lane ended early.  `code` is "cut" (try again), "source" (the file here changed or cannot
-    be read), "storage" (the part here cannot be written), "hash" (what arrived differs), "size"
+    be read), "storage" (the part here cannot be written), "away" (its folder is not there, which
+    may pass), "hash" (what arrived differs), "size"
     (a folder grew past what was agreed; the receiver says so) or "protocol"."""
 
     lane: int

@@ -339,6 +339,10 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="is"):
 # Failures that say nothing of the file: the same may go well a little later, when descriptors or
 # space were given back.
 PASSING = frozenset({"EMFILE", "ENFILE", "ENOSPC", "EDQUOT"})
+# Of a folder: it is not there, or its disk does not answer; as while one is not mounted.
+AWAY = frozenset({"ENOENT", "ENOTDIR", "ENODEV", "ENXIO", "ESTALE", "ENOTCONN"})
+# Of a folder: it cannot be used, but maybe a little later.
+SICK = frozenset({"EIO", "EROFS"})
 # Of a sync: it was not begun.  Whatever else it says is said once: what was written since the last
 # one may be lost, although it is still read as it was written.
 NOT_BEGUN = frozenset({"EMFILE", "ENFILE"})

@@ -162,7 +162,7 @@ class Pair:
         if waits:
             lanes[number] = effect
         elif not (met or number in self._met) or (not well and self.source.one_in(5)):
-            code = "cut" if well else self.source.pick(("cut", "cut", "storage", "source"))
+            code = "cut" if well else self.source.pick(("cut", "cut", "storage", "away", "source"))
             side.bench.turn(LaneFailed(number, code, "it broke"))
         else:
             self._met.update(met)

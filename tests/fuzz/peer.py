@@ -18,6 +18,7 @@ from tntd.wire.frames import (
     HEADER,
     TYPES,
     Ack,
+    Asking,
     Body,
     Cancel,
     Decision,
@@ -56,7 +57,7 @@ BODIES: tuple[type[Body], ...] = (
     Offer, Offer, Offer, Decision, Decision, Decision, Result, Cancel, Text, Read, Refused, Steer,
     Steer, Fates,
 )  # fmt: skip
-OF_A_TRANSFER = (Decision, Result, Cancel, Steer, Fates)
+OF_A_TRANSFER = (Asking, Decision, Result, Cancel, Steer, Fates)
 ACTS = ("pause", "resume", "first", "again")
 FATES = ("failed", "skipped", "failed", "verified", "waiting", "")
 CODES = ("", "", "", "busy", "finishing", "unknown", "undecided", "ended", "broken")

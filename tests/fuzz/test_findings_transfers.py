@@ -45,6 +45,7 @@ from tntd.wire.frames import (
     Cancel,
     Decision,
     Envelope,
+    Frame,
     LaneAnswer,
     LaneOffer,
     Offer,
@@ -88,10 +89,14 @@ class Play:
         self.bench.turn(Answered(task, answer))
         return request
 
+    def link_frames(self) -> list[Frame]:
+        """What was said on links."""
+        return list(itertools.chain.from_iterable(self.bench.frames.values()))
+
     def told(self) -> list[Body]:
         """What was put into envelopes for them."""
-        frames = itertools.chain.from_iterable(self.bench.frames.values())
-        return [decode_body(each.kind, each.body) for each in frames if isinstance(each, Envelope)]
+        found = [each for each in self.link_frames() if isinstance(each, Envelope)]
+        return [decode_body(each.kind, each.body) for each in found]
 
     @property
     def row(self) -> TransferRow:

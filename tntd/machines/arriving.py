@@ -25,6 +25,7 @@ from tntd.machines.lane_steps import Close, Do, LaneTrouble, Put, Step, Written
 from tntd.machines.pack_record import TreeEntry
 from tntd.machines.records import HASH_BYTES, RecordType
 from tntd.tasks import (
+    AWAY,
     PASSING,
     Answer,
     CopyRange,
@@ -58,6 +59,8 @@ _NOT_THERE: Final = bytes(HASH_BYTES)  # told as the hash of a block that cannot
 
 def storage_trouble(answer: Failed) -> LaneTrouble:
     """The child could not do what all of the transfer needs."""
+    if answer.code in AWAY:
+        return LaneTrouble("away", answer.text)
     return LaneTrouble("cut" if answer.code in _PASSING else "storage", answer.text)
 
 

@@ -95,6 +95,15 @@ def _cut_bytes(data: bytes, size: int) -> bytes:
     return data[:end]
 
 
+def show_size(count: int) -> str:
+    """A number of bytes in words, rounded down to what people say."""
+    whole = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+    for unit, size in (*whole, ("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size and (count % size == 0 or not unit.endswith("iB")):
+            return f"{count / size:.3g} {unit}"
+    return f"{count} bytes"
+
+
 def show_path(path: bytes) -> tuple[str, str | None]:
     """A path as text with odd bytes as %XX, and the exact percent-encoded form where the text
     alone would not find it again (else None)."""

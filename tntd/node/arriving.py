@@ -23,6 +23,7 @@ from tntd.node.parts import Parts
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.transfers import TransferRow
 from tntd.tasks import (
+    AWAY,
     NOT_BEGUN,
     OPEN,
     PASSING,
@@ -40,6 +41,7 @@ from tntd.tasks import (
 from tntd.wire.frames import Fates, FileState, LaneAnswer, Result
 
 SWEPT_AT_ONCE = 8192  # files of which a child is told at once
+NO_BOOT = b"none"  # only what was synced is to be relied on, as after a start of the machine
 FATES_TOLD_MAX = 1024  # files that did not arrive, told one by one; the counts tell of the rest
 
 
@@ -155,7 +157,8 @@ class Arriving:
         if isinstance(answer, Done) or (isinstance(answer, Failed) and answer.code == "EAGAIN"):
             return row
         text = answer.text if isinstance(answer, Failed) else "sync failed"
-        if isinstance(answer, Failed) and answer.code in NOT_BEGUN | {"ESTALE"}:
+        if isinstance(answer, Failed) and answer.code in NOT_BEGUN | AWAY:
+            self._rows.update(row.row, boot=NO_BOOT)  # it may be another stage than before
             self.forget(row.row)
             self._transfers.fall_back(moving)
             self._tell_broken(moving, row, text)
@@ -242,11 +245,23 @@ class Arriving:
             self._look_for_name(row, number + 1)
         elif isinstance(answer, Failed) and answer.code in OPEN | PASSING:
             self._wait(row, answer)
-        elif isinstance(answer, Failed) and answer.code == "ENOENT":
-            self._fail(row, "the part file vanished from the receiver's folder")
+        elif isinstance(answer, Failed) and answer.code in AWAY:
+            assert row.folder is not None
+            ask = Inspect(row.folder)
+            self._core.ask(ask, lambda found: self._looked_for_folder(transfer, found))
         else:
             text = answer.text if isinstance(answer, Failed) else "rename failed"
             self._fail(row, f"the receiver's downloads folder: {text}")
+
+    def _looked_for_folder(self, transfer: int, answer: Answer) -> None:
+        row = self._rows.get(transfer)
+        if row is None or row.ended:
+            return
+        if isinstance(answer, Inspected) and answer.kind == "folder":
+            self._fail(row, "the part file vanished from the receiver's downloads folder")
+        else:
+            problem = answer.text if isinstance(answer, Failed) else "it is not a folder"
+            self._wait(row, Failed("ENOENT", problem))
 
     # -- into what is there --------------------------------------------------------------
 
@@ -260,6 +275,10 @@ class Arriving:
             self._parts.discard(row)  # what could not be moved is still in it
         elif isinstance(answer, Failed) and answer.code in OPEN | PASSING:
             self._wait(row, answer)
+        elif isinstance(answer, Failed) and answer.code in AWAY:
+            # Our user has moved what came before, or removed it: a folder of their own.
+            self._rows.update(row.row, again=0, merging=0)
+            self._choose(self._rows.get(row.row) or row, 0)
         else:
             text = answer.text if isinstance(answer, Failed) else "cannot be written"
             self._fail(row, f"the folder that came before: {text}")

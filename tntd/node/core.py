@@ -82,6 +82,7 @@ class Core:
         self.effects: list[Effect] = []
         self.timers: Timers[TimerName] = Timers()
         self.routes: dict[int, Route] = {}
+        self.silent: set[int] = set()  # contacts whose last link ended without an answer
         self.tasks: dict[int, Callable[[Answer], None]] = {}
         self.published = False
         self._numbers = 0

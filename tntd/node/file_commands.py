@@ -122,7 +122,9 @@ class FileCommands:
             room -= FILE_SHOWN_BYTES + 12 * len(each.path) + 6 * len(each.reason)
             if files and room < 0:
                 break
-            files.append(_file(replace(each, state=_shown_state(row, each.state))))
+            state = _shown_state(row, each.state)
+            reason = each.reason or (row.error or "" if state == "failed" else "")
+            files.append(_file(replace(each, state=state, reason=reason)))
         return schema.FileList(files=files)
 
     def _again(self, params: Params, reply: Reply) -> object:
@@ -205,7 +207,7 @@ class SettingCommands:
 def _shown_state(transfer: TransferRow, state: str) -> str:
     """What a stored state means to users."""
     if state == "again":
-        return "waiting"
+        return "failed" if transfer.state == "failed" else "waiting"
     if state == "waiting":
         return "verified" if transfer.state in ("done", "failed") else "active"
     return state

@@ -8,13 +8,12 @@ was written last only so much as a crash of the machine cannot have taken back.
 
 from __future__ import annotations
 
-import posixpath
-
 from tntd.effects import Inbound
 from tntd.errors import Code, CommandError, RemoteError
 from tntd.events import LaneEntries, LaneFailed, LaneFinished
 from tntd.machines.naming import check_file_name, show_path
-from tntd.node.arriving import Arriving, result_of
+from tntd.node.arriving import NO_BOOT, Arriving, result_of
+from tntd.node.considering import Considering
 from tntd.node.core import Core
 from tntd.node.mail import Mail
 from tntd.node.outgoing import STRIKES_MAX
@@ -23,8 +22,17 @@ from tntd.node.preferences import Preferences
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
-from tntd.tasks import PASSING, Answer, Failed, Inspect, Inspected, PrepareStage
-from tntd.wire.frames import Body, Cancel, Decision, Frame, LaneAnswer, LaneOffer, Offer, Result
+from tntd.tasks import AWAY, PASSING, SICK, Answer, Failed, Inspected, PrepareStage
+from tntd.wire.frames import (
+    Body,
+    Cancel,
+    Decision,
+    Frame,
+    LaneAnswer,
+    LaneOffer,
+    Offer,
+    Result,
+)
 
 OFFERS_MAX = 10_000  # live ones from one contact
 SIZE_MAX = 2**63 - 1
@@ -47,6 +55,7 @@ class Incoming:
         self._transfers = transfers
         self._parts = parts
         self._preferences = preferences
+        self._considering = Considering(core, mail, preferences, self._take)
         self._arriving = Arriving(core, mail, transfers, parts)
         self._rows = core.store.transfers
         self._strikes: dict[int, int] = {}
@@ -68,7 +77,7 @@ class Incoming:
             if row.state == "active":
                 self._transfers.move(row, "queued")
             elif row.state == "offered":
-                self._consider(row, anew=False)
+                self._considering.consider(row, anew=False)
         self._parts.sweep()
 
     # -- offers -----------------------------------------------------------------------
@@ -103,7 +112,7 @@ class Incoming:
             state="offered",
             created_at=self._core.now.wall_ms,
         )
-        self._consider(row, anew=True)
+        self._considering.consider(row, anew=True)
 
     def _counted_there(self, row: TransferRow, offer: Offer) -> None:
         """They have counted more of their folder, which may be on its way meanwhile."""
@@ -145,38 +154,6 @@ class Incoming:
             return error.detail
         waiting = self._rows.count_offers(contact.row)
         return "too many of your files wait there already" if waiting >= OFFERS_MAX else ""
-
-    def _consider(self, row: TransferRow, *, anew: bool) -> None:
-        """Take it by ourselves where the settings say so and the disk has room, else ask."""
-        settings = self._preferences.of(row.contact)
-        if settings.ask_always or row.size > settings.auto_accept_bytes_max:
-            if anew:
-                self._core.publish("transfer.offered", row.row)
-            return
-        self._measure(row.row, self._preferences.downloads(row.contact), anew=anew)
-
-    def _measure(self, number: int, folder: bytes, *, anew: bool) -> None:
-        """Find out how much is free where `folder` is, or is to be made."""
-
-        def measured(answer: Answer) -> None:
-            missing = isinstance(answer, Failed) and answer.code == "ENOENT"
-            outer = posixpath.dirname(folder.rstrip(b"/"))
-            if missing and outer:
-                self._measure(number, outer, anew=anew)
-            else:
-                self._measured(number, answer, anew=anew)
-
-        self._core.ask(Inspect(folder), measured)
-
-    def _measured(self, number: int, answer: Answer, *, anew: bool) -> None:
-        row = self._rows.get(number)
-        if row is None or row.state != "offered":
-            return
-        free = answer.free if isinstance(answer, Inspected) else 0
-        if free - row.size >= self._core.settings.reserve_bytes:
-            self._take(row)
-        elif anew:
-            self._core.publish("transfer.offered", row.row)
 
     def accept(self, row: TransferRow, folder: bytes | None = None) -> TransferRow:
         """Our user takes an offer, to `folder` where that is given.  Raises
@@ -220,7 +197,8 @@ class Incoming:
     def _take(self, row: TransferRow, by_user: int = 0, folder: bytes | None = None) -> TransferRow:
         self._mail.put(row.contact, Decision(transfer=row.id, accepted=True))
         folder = row.folder or folder or self._preferences.downloads(row.contact)
-        return self._transfers.move(row, "queued", accepted=1, by_user=by_user, folder=folder)
+        changes = {"accepted": 1, "by_user": by_user, "folder": folder, "error": None}
+        return self._transfers.move(row, "queued", **changes)
 
     # -- giving up --------------------------------------------------------------------
 
@@ -335,8 +313,8 @@ class Incoming:
 
     def _ask_anew(self, row: TransferRow, size: int) -> None:
         """It has `size` bytes at least: our user is asked, and what is here of it stays."""
-        self._transfers.move(row, "offered", accepted=0, size=size)
-        self._core.publish("transfer.offered", row.row)
+        row = self._transfers.move(row, "offered", accepted=0, size=size)
+        self._considering.ask_for_size(row, anew=True)
 
     def _prepared(self, moving: Moving, answer: Answer) -> None:
         row, route = self._rows.get(moving.row), self._core.routes.get(moving.contact)
@@ -345,6 +323,9 @@ class Incoming:
         if isinstance(answer, Failed) and answer.code in PASSING:
             full = answer.code in ("ENOSPC", "EDQUOT")
             self._try_again(moving, row, "not enough free space" if full else answer.text)
+            return
+        if isinstance(answer, Failed) and answer.code in AWAY | SICK and row.part_inode:
+            self._try_again(moving, row, answer.text)  # it was there before
             return
         if not isinstance(answer, Inspected):
             text = answer.text if isinstance(answer, Failed) else "cannot be written"
@@ -444,15 +425,19 @@ class Incoming:
             self._ask_anew(row, self._size_max(row) + 1)
             self._answer(moving, row, "undecided")
             return
-        if event.code not in ("cut", "storage"):
+        if event.code not in ("cut", "storage", "away"):
             self._strikes[row.row] = self._strikes.get(row.row, 0) + 1
         self._core.log("info", f"lane of {show_path(row.name)[0]}: {event.code}: {event.text}")
+        ours = event.code in ("storage", "away")
+        text = f"the receiver's downloads folder: {event.text}" if ours else event.text
         if event.code == "storage" or self._strikes.get(row.row, 0) >= STRIKES_MAX:
-            self._fail(row, event.text)
+            self._fail(row, text)
             return
-        self._rows.update(row.row, error=f"{event.text}; it will be tried again")
+        if event.code == "away":
+            self._rows.update(row.row, boot=NO_BOOT)  # of what was not synced, some may be lost
+        self._rows.update(row.row, error=f"{text}; it will be tried again")
         # The sender may have written its last byte, and then it knows nothing of this.
-        self._answer(moving, row, "broken", event.text)
+        self._answer(moving, row, "broken", text)
 
     def lane_finished(self, moving: Moving, event: LaneFinished) -> None:
         """All of it is written and checked: to the disk with it, and to its place."""

@@ -153,6 +153,8 @@ class Links:
         act = link.pulse.act(self._core.now.boot)
         if act is Act.GIVE_UP:
             self._core.log("info", f"{self._title(link)}: no answer, closed")
+            if self._is_route(link):
+                self._core.silent.add(link.contact)
             self._close(link, "no answer")
             return
         if act is Act.PING:
@@ -342,6 +344,7 @@ class Links:
         if not link.session.open or route is None or route.link != link.number or route.open:
             return
         route.open = True
+        self._core.silent.discard(link.contact)
         self._mail.bind(link.contact, route)
         if not quietly:
             self._core.publish("peer.online", link.contact)

@@ -23,6 +23,7 @@ from tntd.store.transfers import TransferRow
 from tntd.tasks import PASSING, Answer, Entry, Failed, Inspect, Inspected
 from tntd.wire.frames import (
     KIND_NUMBERS,
+    Asking,
     Body,
     Cancel,
     Decision,
@@ -37,6 +38,7 @@ from tntd.wire.frames import (
 
 LANE_ANSWER_TIMEOUT_S = 20.0  # the receiver opens one file; a spinning disk may sleep first
 STRIKES_MAX = 3  # tries that ended in broken bytes, before the transfer fails
+ENDED_MAX = 4  # answers that it is over, before we believe that they will not say how
 FATES_TAKEN_MAX = 100_000  # files that did not arrive, told by the receiver of one transfer
 AGAIN_PATHS_BYTES_MAX = 256 * limits.KIB  # what one request to the child holds with ease
 
@@ -54,8 +56,10 @@ class Outgoing:
         self._tries: dict[int, int] = {}
         self._backing_off: set[int] = set()
         self._strikes: dict[int, int] = {}
+        self._ended: dict[int, int] = {}  # how often they said that it is over
         self._eager: set[int] = set()  # contacts to whom something may be ready to go
         mail.arrived[Decision] = self._decision_arrived
+        mail.arrived[Asking] = self._asking_arrived
         mail.arrived[Result] = self._result_arrived
         mail.arrived[Fates] = self._fates_arrived
         mail.delivered[KIND_NUMBERS[Offer]] = self._offers_delivered
@@ -89,7 +93,7 @@ class Outgoing:
         """The receiver has given it up."""
         self._forget(row.row)
         reason = cancel.reason or "cancelled on the other side"
-        self._transfers.move(row, "cancelled", error=reason)
+        self._transfers.move(row, "failed" if cancel.failed else "cancelled", error=reason)
 
     def is_arriving(self, row: int) -> bool:
         """Whether all of it is sent, and the receiver's word is awaited."""
@@ -134,11 +138,21 @@ class Outgoing:
         if row.accepted:
             return
         if row.state == "paused":
-            self._rows.update(row.row, accepted=1)
+            self._rows.update(row.row, accepted=1, error=None)
             self._mail.put(contact.row, Steer(transfer=row.id, act="pause"))
             return
-        self._transfers.move(row, "queued", accepted=1)
+        self._transfers.move(row, "queued", accepted=1, error=None)
         self.run(contact.row)
+
+    def _asking_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
+        assert isinstance(body, Asking)
+        row = self._rows.by_id(contact.row, body.transfer)
+        if row is None or not row.outgoing or row.ended:
+            return
+        self._rows.update(row.row, error=f"{contact.name} is asked first: {body.reason}")
+        fresh = self._rows.get(row.row)
+        if fresh is not None and row.state == "offered":
+            self._core.publish("transfer.state", row.row, state=row.state, error=fresh.error)
 
     def _fates_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Fates)
@@ -198,6 +212,7 @@ class Outgoing:
         self._backing_off.discard(row)
         self._tries.pop(row, None)
         self._strikes.pop(row, None)
+        self._ended.pop(row, None)
         self._core.timers.cancel(("again", row))
 
     # -- lanes ------------------------------------------------------------------------
@@ -345,11 +360,19 @@ class Outgoing:
             # Larger than they take without a question, as it turned out.
             self._transfers.move(row, "offered", accepted=0)
         elif frame.code == "ended":
-            self.cancel(row, "it was ended on the other side", failed=True)
+            self._ended_there(row)
         else:
             if frame.text:
                 self._rows.update(row.row, error=f"{frame.text}; it will be tried again")
             self._again(row.row)
+
+    def _ended_there(self, row: TransferRow) -> None:
+        """Their word on how it ended is on its way, unless one of the histories is an older one."""
+        self._ended[row.row] = self._ended.get(row.row, 0) + 1
+        if self._ended[row.row] < ENDED_MAX:
+            self._again(row.row)
+        else:
+            self.cancel(row, "it was ended on the other side", failed=True)
 
     def offer_expired(self, number: int) -> None:
         """No answer to the offer of a lane."""

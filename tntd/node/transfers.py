@@ -8,7 +8,7 @@ transfer begins again from what the store says.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tntd import limits
 from tntd.control import schema
@@ -166,7 +166,7 @@ class Transfers:
         fresh = self._rows.get(row.row)
         assert fresh is not None
         if row.state != state:
-            told: dict[str, object] = {"state": state, "error": fresh.error}
+            told: dict[str, object] = {"state": state, "error": self._why(fresh)}
             self._core.publish("transfer.state", row.row, **told)
         if fresh.outgoing and fresh.part and fresh.ended:
             self._parts.discard(fresh)
@@ -273,11 +273,24 @@ class Transfers:
         """A transfer as it stands now."""
         contact = contact or self._core.store.contacts.get(row.contact)
         name = "" if contact is None else contact.name
+        row = replace(row, error=self._why(row))
         moving = self.moving.get(row.row)
         if moving is None or not moving.started:
             return present.transfer(row, name)
         rate = moving.rate.per_second(self._core.now.boot)
         return present.transfer(row, name, bytes_done=moving.bytes_done, rate=rate)
+
+    def _why(self, row: TransferRow) -> str | None:
+        """Why it is not over: where the contact is away, that, whatever was wrong before."""
+        route = self._core.routes.get(row.contact)
+        contact = self._core.store.contacts.get(row.contact)
+        if row.state != "queued" or contact is None or (route is not None and route.open):
+            return row.error
+        why = f"{contact.name} is offline"
+        if row.contact in self._core.silent:
+            silence = int(limits.KEEPALIVE_S + limits.KEEPALIVE_ANSWER_S)
+            why = f"no answer from {contact.name} for {silence} s"
+        return f"{why}; it goes on when they are back"
 
     def take_moved(self) -> Iterator[schema.Transfer]:
         """The transfers whose progress is to be told, once."""

@@ -199,6 +199,13 @@ class Decision(Body, frozen=True, kw_only=True):
     reason: Words = ""
 
 
+class Asking(Body, frozen=True, kw_only=True):
+    """The receiver does not take an offer by itself, for `reason`: its user is asked first."""
+
+    transfer: Id
+    reason: Words = ""
+
+
 class Result(Body, frozen=True, kw_only=True):
     """How a transfer ended at its receiver: `error` is empty when it is whole, checked, synced
     and under its final name.  `reused` bytes came from an older copy there; `received` bytes of
@@ -252,6 +259,7 @@ KINDS: Final[dict[int, type[Body]]] = {
     19: Cancel,
     20: Fates,
     21: Steer,
+    22: Asking,
 }
 KIND_NUMBERS: Final[dict[type[Body], int]] = {cls: number for number, cls in KINDS.items()}
 

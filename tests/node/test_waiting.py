@@ -1,0 +1,231 @@
+"""Why a transfer does not go on: told to the users of both sides, and forgotten when it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fuzz.test_findings_transfers import FOLDER, ID, Play, Sending, Taking
+from tntd import limits
+from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
+from tntd.tasks import (
+    DiscardPart,
+    Done,
+    Entry,
+    Failed,
+    Inspect,
+    Inspected,
+    MergeStage,
+    PrepareStage,
+    Publish,
+    SyncStage,
+)
+from tntd.wire.frames import Asking, Cancel, Decision, LaneAnswer, LaneOffer, Offer
+
+GONE = Failed("ENOENT", "no such file or folder")
+SIZE = 5_000
+
+
+def offer() -> Offer:
+    """A file of theirs."""
+    return Offer(
+        transfer=ID, kind="file", name=b"f", size=SIZE, files=1, mtime_ns=1, executable=False
+    )
+
+
+def shown(play: Play) -> tuple[str, str | None]:
+    """State and error, as users see them."""
+    found = play.bench.node._queue.transfers.show(play.row)
+    return found.state, found.error
+
+
+def asked(play: Play) -> list[str]:
+    """The reasons that they were told."""
+    return [each.reason for each in play.told() if isinstance(each, Asking)]
+
+
+# -- who is away ----------------------------------------------------------------------------
+
+
+def test_a_contact_that_is_offline_is_why_nothing_moves() -> None:
+    sending = Sending()
+    sending.open()
+    (link,) = sending.bench.links
+    sending.bench.lanes.clear()
+    sending.bench.closed_links.append(link)
+    sending.hostile.links.clear()
+    sending.bench.turn()
+    assert shown(sending) == ("queued", "mallory is offline; it goes on when they are back")
+    sending.link  # noqa: B018 - they are back
+    assert shown(sending) == ("queued", None)
+    sending.open()
+    assert shown(sending) == ("active", None)
+
+
+def test_a_link_that_fell_silent_is_told_as_that() -> None:
+    sending = Sending()
+    sending.open()
+    sending.bench.lanes.clear()
+    sending.bench.wait(limits.KEEPALIVE_S + limits.KEEPALIVE_STEP_S)
+    sending.bench.wait(limits.KEEPALIVE_ANSWER_S)
+    words = "no answer from mallory for 45 s; it goes on when they are back"
+    assert shown(sending) == ("queued", words)
+    sending.hostile.links.clear()
+    sending.link  # noqa: B018
+    assert shown(sending) == ("queued", None)
+
+
+# -- who is asked first ---------------------------------------------------------------------
+
+
+def test_what_is_too_large_to_be_taken_unasked_says_so_on_both_sides() -> None:
+    taking = Play()
+    taking.command("settings.set", name="auto_accept_bytes_max", value=1000)
+    taking.say(offer())
+    larger = "larger than the 1 kB that"
+    assert shown(taking) == ("offered", f"{larger} you take without a question")
+    assert asked(taking) == [f"{larger} they take without a question"]
+    taking.bench.start()
+    assert len(asked(taking)) <= 1, "it is told once"
+
+
+def test_who_asks_always_says_so() -> None:
+    taking = Play()
+    taking.command("settings.set", name="ask_always", value=True)
+    taking.say(offer())
+    assert shown(taking) == ("offered", "you take nothing without a question")
+    assert asked(taking) == ["they take nothing without a question"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "here", "there"),
+    [
+        (
+            Failed("EACCES", "no access"),
+            "your downloads folder /downloads: no access",
+            "their downloads folder: no access",
+        ),
+        (
+            Inspected("folder", 0, 1, 1, 1, 1, False, 10),
+            "not enough free space here",
+            "not enough free space there",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_take_it_is_told(answer: Any, here: str, there: str) -> None:
+    taking = Play()
+    taking.say(offer())
+    taking.answer(Inspect, answer)
+    assert shown(taking) == ("offered", here)
+    assert asked(taking) == [there]
+
+
+def test_the_sender_shows_what_the_receiver_is_asked_until_it_is_decided() -> None:
+    sending = Sending.__new__(Sending)
+    Play.__init__(sending)
+    sending.looked = Inspected("file", 5, 1, 1, 1, 1, False, 0)
+    sending.command("transfers.send", to="mallory", paths=["/f"])
+    sending.answer(Inspect, sending.looked)
+    sending.say(Asking(transfer=sending.row.id, reason="too large"))
+    assert shown(sending)[1] == "mallory is asked first: too large"
+    sending.say(Decision(transfer=sending.row.id, accepted=True))
+    assert shown(sending) == ("queued", None)
+
+
+# -- again, into a folder that was moved ------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["ENOENT", "ENOTDIR", "ESTALE"])
+def test_what_comes_again_gets_a_folder_where_the_first_was_moved(code: str) -> None:
+    taking = Taking()
+    taking.came(Entry(b"a", 2, "verified"), Entry(b"b", 3, "failed", "full"))
+    taking.answer(Publish, FOLDER)
+    taking.steer("again")
+    taking.came(Entry(b"b", 3, "verified"))
+    taking.answer(MergeStage, Failed(code, "it is not there"))
+    request = taking.answer(Publish, FOLDER)
+    assert request.tree and request.name == b"new_tree"
+    assert (taking.row.state, taking.row.error, taking.row.again) == ("done", None, 0)
+
+
+def test_what_came_again_and_could_not_be_put_in_place_does_not_wait() -> None:
+    taking = Taking()
+    taking.came(Entry(b"a", 2, "verified"), Entry(b"b", 3, "failed", "full"))
+    taking.answer(Publish, FOLDER)
+    taking.steer("again")
+    taking.came()
+    taking.answer(MergeStage, Failed("EACCES", "no access"))
+    taking.answer(DiscardPart, Done())
+    files = taking.bench.store.trees.page(taking.row.row, None, 9)
+    commands = taking.bench.node._clients.handlers["transfers.files"]
+    assert files[1].state == "again" and commands is not None
+    assert taking.row.error == "the folder that came before: no access"
+
+
+# -- a word that is on its way ----------------------------------------------------------------
+
+
+def test_a_cancel_that_is_on_its_way_is_waited_for() -> None:
+    sending = Sending()
+    sending.word("ended")
+    assert sending.row.state == "queued"
+    sending.say(Cancel(transfer=sending.row.id))
+    assert sending.row.state == "cancelled"
+
+
+def test_a_word_that_never_comes_is_not_waited_for_without_end() -> None:
+    sending = Sending()
+    for _ in range(4):
+        assert sending.row.state == "queued"
+        sending.word("ended")
+        sending.bench.wait(30.0)
+    assert sending.row.state == "failed"
+
+
+def test_a_failure_that_is_said_again_is_no_cancel() -> None:
+    sending = Sending()
+    sending.say(Cancel(transfer=sending.row.id, reason="full", failed=True))
+    assert (sending.row.state, sending.row.error) == ("failed", "full")
+
+
+# -- a folder that is away for a moment ---------------------------------------------------------
+
+
+def test_a_downloads_folder_that_is_away_is_waited_for() -> None:
+    taking = Taking()
+    lane = taking.open()
+    taking.end_lane(LaneEntries(lane, (), 3, b"b", 5), LaneFailed(lane, "away", GONE.text))
+    words = f"the receiver's downloads folder: {GONE.text}"
+    assert shown(taking) == ("queued", f"{words}; it will be tried again")
+    taking.link.say(LaneOffer(ticket=b"u" * 16, transfer=ID, size=5, files=2))
+    taking.answer(PrepareStage, Failed("EIO", "the disk fails"))
+    assert taking.row.state == "queued"
+    answers = [each for each in taking.link_frames() if isinstance(each, LaneAnswer)]
+    assert [each.code for each in answers] == ["", "broken", "busy"]
+    assert answers[-2].text == words
+    taking.link.say(LaneOffer(ticket=b"v" * 16, transfer=ID, size=5, files=2))
+    taking.answer(PrepareStage, Inspected("folder", 1, 1, 1, 1, 1, False, 1 << 50))
+    (opened,) = taking.bench.lanes.values()
+    assert opened.job.number == 0, "what was not synced is not relied on"  # type: ignore[union-attr]
+    taking.bench.turn(LaneOpened(taking.lane))
+    assert shown(taking) == ("active", None)
+
+
+def test_what_arrived_waits_for_a_folder_that_is_away_in_the_end() -> None:
+    taking = Taking()
+    taking.came(Entry(b"a", 5, "verified"))
+    taking.answer(Publish, GONE)
+    taking.answer(Inspect, GONE)
+    assert taking.row.state == "active"
+    taking.bench.wait(limits.PLACE_WAIT_FIRST_S + 1)
+    taking.answer(Publish, FOLDER)
+    assert taking.row.state == "done"
+
+
+def test_a_stage_that_is_gone_at_its_sync_is_begun_anew() -> None:
+    taking = Taking()
+    lane = taking.open()
+    taking.end_lane(LaneEntries(lane, (), 3, b"b", 5), LaneFinished(lane, 5, b""))
+    taking.answer(SyncStage, GONE)
+    assert taking.row.state == "queued"
