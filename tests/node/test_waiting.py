@@ -9,6 +9,7 @@ import pytest
 from fuzz.test_findings_transfers import FOLDER, ID, Play, Sending, Taking
 from tntd import limits
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
+from tntd.node.present import item_id
 from tntd.tasks import (
     DiscardPart,
     Done,
@@ -157,9 +158,10 @@ def test_what_came_again_and_could_not_be_put_in_place_does_not_wait() -> None:
     taking.came()
     taking.answer(MergeStage, Failed("EACCES", "no access"))
     taking.answer(DiscardPart, Done())
-    files = taking.bench.store.trees.page(taking.row.row, None, 9)
-    commands = taking.bench.node._clients.handlers["transfers.files"]
-    assert files[1].state == "again" and commands is not None
+    taking.command("transfers.files", transfer=item_id(ID))
+    lines = [line for lines in taking.bench.lines.values() for line in lines if "id" in line]
+    files = [(each["state"], each.get("reason")) for each in lines[-1]["result"]["files"]]
+    assert files[1] == ("failed", "the folder that came before: no access")
     assert taking.row.error == "the folder that came before: no access"
 
 
