@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from tntd.control.schema import Setting, TransferFile
+from tntd.control.schema import Cleaned, Setting, TransferFile
 from tntd.control.tunables import TUNABLES
 from tntd.control.visible import visible
 
 from . import figures, units
-from .render import BAD, DIM, GOOD, NAME, NOTE, PLAIN, Line, note, separator
+from .render import BAD, DIM, GOOD, NAME, NOTE, PLAIN, Line, note, separator, trouble
 
 _STYLES: Final = {"verified": GOOD, "failed": BAD, "skipped": NOTE, "active": PLAIN}
 _STATE_CHARS: Final = 8
@@ -39,11 +39,13 @@ def files_summary(counts: Counter[str]) -> Line:
     return note(f"{total}: {', '.join(parts)}" if len(parts) != 1 else f"{total}, {parts[0]}")
 
 
-def removed(count: int, size: int) -> Line:
+def cleaned(result: Cleaned) -> list[Line]:
     """What a clean-up led to."""
-    if not count:
-        return note("nothing unfinished was left behind")
-    return note(f"removed {figures.count(count, 'unfinished transfer')} ({figures.size(size)})")
+    what = "nothing unfinished was left behind"
+    if result.removed:
+        what = figures.count(result.removed, "unfinished transfer")
+        what = f"removed {what} ({figures.size(result.bytes)})"
+    return [note(what), *(trouble(f"not looked at: {each}") for each in result.problems)]
 
 
 def setting_value(setting: Setting) -> str:

@@ -227,4 +227,4 @@ def _end_of_files(counts: Counter[str], state: str | None) -> render.Line:
 def clean(_arguments: Namespace) -> Script[None]:
     """Remove what transfers that have ended left unfinished."""
     raw, result = yield from ask_daemon("transfers.clean", {}, Cleaned)
-    yield Show([raw], [render_lists.removed(result.removed, result.bytes)])
+    yield Show([raw], render_lists.cleaned(result))

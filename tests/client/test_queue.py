@@ -268,5 +268,11 @@ def test_clean_says_what_went():
     assert json.loads(daemon.tnt("clean", json=True)) == {"removed": 2, "bytes": 3 << 20}
     with pytest.raises(UsageFailure, match="transfers clean takes no id"):
         daemon.tnt("transfers", "clean", "abc")
+    odd = Cleaned(removed=1, bytes=5, problems=["/mnt/\x1bold: not a directory"])
+    shown = FakeDaemon({"transfers.clean": odd}).tnt("clean").splitlines()
+    assert shown == [
+        "* removed 1 unfinished transfer (5 B)",
+        "! not looked at: /mnt/\u241bold: not a directory",
+    ]
     nothing = FakeDaemon({"transfers.clean": Cleaned(removed=0, bytes=0)})
     assert nothing.tnt("clean") == "* nothing unfinished was left behind\n"
