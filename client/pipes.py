@@ -1,24 +1,21 @@
-"""Pipes: standard input to a file that can be sent, and what was offered to a place of its own.
+"""Pipes: a file for what comes out of one (see feed.py), and what was offered to its own place.
 
 What holds always:
-- What is read from a pipe is a file in a private folder of the daemon's spool, synced, before it
-  is queued.  From then on it is the daemon's to remove, when its transfer has ended.
+- What is read from a pipe is a file in a private folder of the daemon's spool.  Once it is queued,
+  it is the daemon's to remove, when its transfer has ended.
 - Nothing is ever replaced: what arrives gets its name only where there is nothing of that name.
 - A piece at a time, however long the pipe is.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 from urllib.parse import quote
 
 from tntd.control.schema import Transfer
@@ -28,8 +25,6 @@ from .failures import OutputLost, Refused
 from .render import LANDING, SPOOLED
 
 PIECE_BYTES: Final = 1 * MIB
-SPARE_BYTES: Final = 64 * MIB  # of the disk, left free: the daemon's database is on it
-TOUCH_S: Final = 600.0  # so that the daemon sees that somebody is at work
 
 
 def check_name(name: str) -> None:
@@ -53,23 +48,15 @@ def private_folder(spool: str | None) -> Path:
 # -- from standard input ------------------------------------------------------------------
 
 
-def keep_input(spool: str | None, name: str, told: Callable[[int], None]) -> str:
-    """Standard input to its end, as the file `name` of a new folder; its path.
-
-    `told` is called with the bytes so far.  However it fails, nothing is left.  Raises Refused.
-    """
-    if sys.stdin is None:
-        raise Refused("standard input is closed; nothing was sent")
-    folder = private_folder(spool)
+def spool_file(spool: str | None, name: str) -> str:
+    """An empty file `name` in a new folder of the spool; its path.  Raises Refused."""
+    path = private_folder(spool) / name
     try:
-        _fill(folder / name, sys.stdin.buffer, told)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
-        drop_folder(folder)
-        raise Refused(f"{_reason(error)}; nothing was sent") from error
-    except BaseException:
-        drop_folder(folder)
-        raise
-    return str(folder / name)
+        drop_folder(path.parent)
+        raise Refused(f"{path} cannot be made: {error.strerror}") from error
+    return str(path)
 
 
 def as_sent(path: str) -> str | dict[str, str]:
@@ -81,51 +68,8 @@ def as_sent(path: str) -> str | dict[str, str]:
     return path
 
 
-class _InputBroken(OSError):
-    """Reading failed, not writing."""
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, _InputBroken):
-        return f"standard input cannot be read: {error.strerror}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk with the data folder has no room for what comes out of the pipe"
-    return f"what comes out of the pipe cannot be kept: {error.strerror}"
-
-
-def _fill(path: Path, source: Any, told: Callable[[int], None]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        _pump(path.parent, source, file, told)
-        os.fsync(descriptor)
-    _sync_folder(path.parent)
-    _sync_folder(path.parent.parent)
-
-
-def _pump(folder: Path, source: Any, file: Any, told: Callable[[int], None]) -> None:
-    size, looked_at, touched = 0, -SPARE_BYTES, time.monotonic()
-    while True:
-        if size - looked_at >= SPARE_BYTES:
-            looked_at = size
-            if shutil.disk_usage(folder).free < 2 * SPARE_BYTES:
-                raise OSError(errno.ENOSPC, "no space left")
-        try:
-            piece = source.read1(PIECE_BYTES)
-        except OSError as error:
-            raise _InputBroken(error.errno, error.strerror) from error
-        if not piece:
-            return
-        left = memoryview(piece)
-        while left:
-            left = left[file.write(left) :]
-        size += len(piece)
-        told(size)
-        if time.monotonic() - touched > TOUCH_S:
-            touched = time.monotonic()
-            os.utime(folder)
-
-
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where that can be asked for."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -172,7 +116,7 @@ def deliver(transfer: Transfer, output: str) -> None:
     except OSError as error:
         text = f"{output} cannot be made: {error.strerror}; what arrived is kept as {source}"
         raise Refused(text) from error
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def drop_folder(folder: str | Path) -> None:

@@ -199,6 +199,8 @@ def connected(contact: Contact, slash: str = "") -> Line:
 def transfer_what(transfer: Transfer) -> str:
     """Name and size: "photo.jpg (1.2 MiB)", "photos (212 files, 1.2 GiB)"."""
     name, size = visible(transfer.name), figures.size(transfer.bytes_total)
+    if transfer.counting and is_one_file(transfer):
+        return f"{name} (at least {size})"
     if transfer.counting:
         found = f"at least {figures.count(transfer.files, 'file')}, {size}"
         return f"{name} ({found if transfer.files else 'being counted'})"

@@ -70,11 +70,25 @@ class ReadInput:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepInput:
-    """Keep standard input to its end as a private file called `name`, which the daemon removes
-    when its transfer has ended.  -> its path"""
+class SpoolFile:
+    """Make a private file called `name` for what comes from standard input, which the daemon
+    removes when its transfer has ended.  -> its path"""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedInput:
+    """Write standard input to its end to a private file that `transfers` (ids) send.
+    -> the transfers then, undecoded"""
+
+    path: str
+    transfers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """-> the cursor of the newest event when we attached to the daemon"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +160,9 @@ Step = (
     | Bars
     | Ask
     | ReadInput
-    | KeepInput
+    | SpoolFile
+    | FeedInput
+    | Attached
     | MakeLanding
     | Deliver
     | DropFolder

@@ -11,34 +11,43 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from tntd.control import streams
 from tntd.control.schema import Transfer
 from tntd.control.visible import visible
-from tntd.errors import CommandError
+from tntd.errors import Code, CommandError
 
-from . import pipes, steps
+from . import feed, pipes, steps
 from .arguments import tnt_parser
 from .connection import CALL_TIMEOUT_S, Connection
 from .discover import find_daemon, wanted_name
-from .failures import DONE, INTERRUPTED, REFUSED, ClientFailure, Refused, TimedOut
+from .failures import DONE, INTERRUPTED, REFUSED, ClientFailure, NoDaemon, Refused, TimedOut
 from .terminal import Count, Output, complain, drives_well
 from .verbs import VERBS, hint_as_typed
 
 PROGRAM: Final = "tnt"
 STOP_TIMEOUT_S: Final = 30.0
+RETURN_TIMEOUT_S: Final = 60.0  # for a daemon that is started again; it waits for us as long
+RETRY_S: Final = 0.25
 _PIPE_CLOSED: Final = 141  # 128 + SIGPIPE, as shells say it
 # What a command may have to tidy up after.
 _TOLD: Final = (ClientFailure, CommandError, KeyboardInterrupt, SystemExit, BrokenPipeError)
 
 
 class Runner:
-    """Runs a command's steps against a connection, until `timeout` seconds are over."""
+    """Runs a command's steps against a connection, until `timeout` seconds are over.  `reopen`
+    makes one, also in place of one that is lost."""
 
-    def __init__(self, connection: Connection, output: Output, timeout: float | None) -> None:
-        self._connection = connection
+    def __init__(
+        self, reopen: Callable[[], Connection], output: Output, timeout: float | None
+    ) -> None:
+        self._reopen = reopen
+        self._connection = reopen()
+        self._cursor = self._connection.welcome.cursor
+        self._lost = False
         self._output = output
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._aside: Output | None = None
@@ -77,6 +86,8 @@ class Runner:
                 return ask(question)
             case steps.ReadInput():
                 return read_input()
+            case steps.Attached():
+                return self._cursor
             case steps.AwaitEnd():
                 return self._connection.wait_closed(self._left(STOP_TIMEOUT_S))
             case _:
@@ -85,8 +96,11 @@ class Runner:
 
     def _pipe(self, step: steps.Step) -> Any:
         match step:
-            case steps.KeepInput(name):
-                return self._keep_input(name)
+            case steps.SpoolFile(name):
+                feed.input_descriptor()  # before anybody hears of it
+                return pipes.spool_file(self._connection.endpoint.spool, name)
+            case steps.FeedInput(path, transfers):
+                return self._feed(Path(path), transfers)
             case steps.MakeLanding(output):
                 return pipes.make_landing(self._connection.endpoint.spool, output)
             case steps.Deliver(transfer, output):
@@ -107,15 +121,38 @@ class Runner:
         else:
             self._aside.waits(transfers)
 
-    def _keep_input(self, name: str) -> str:
-        spool = self._connection.endpoint.spool
+    def _feed(self, path: Path, transfers: tuple[str, ...]) -> Any:
+        def tell(size: int, end: bool) -> Any:
+            params = {"transfers": transfers, "bytes": size, "end": end}
+            return self._call_for_sure("transfers.grown", params)
+
         if not drives_well(sys.stderr) or (sys.stdin and sys.stdin.isatty()):
-            return pipes.keep_input(spool, name, lambda _size: None)
-        count = Count(sys.stderr, name)
+            return feed.feed(path, tell, lambda _size: None)
+        count = Count(sys.stderr, path.name)
         try:
-            return pipes.keep_input(spool, name, count.show)
+            return feed.feed(path, tell, count.show)
         finally:
             count.end()
+
+    def _call_for_sure(self, method: str, params: dict[str, Any]) -> Any:
+        """A call that may be repeated, and is, while the daemon is started again or has no room."""
+        give_up_at = time.monotonic() + RETURN_TIMEOUT_S
+        while True:
+            try:
+                if self._lost:
+                    self._connection = self._reopen()
+                    self._lost = False
+                return self._connection.call(method, params)
+            except (NoDaemon, CommandError) as error:
+                self._lost = self._lost or isinstance(error, NoDaemon)
+                fatal = isinstance(error, CommandError) and error.code != Code.STORAGE
+                if fatal or time.monotonic() >= give_up_at:
+                    raise
+            time.sleep(RETRY_S)
+
+    def close(self) -> None:
+        """Leave the daemon."""
+        self._connection.close()
 
     def _call(self, method: str, params: dict[str, Any]) -> Any:
         left = self._left(CALL_TIMEOUT_S)
@@ -150,13 +187,15 @@ def run(arguments: argparse.Namespace) -> None:
     verb = VERBS[arguments.verb]
     assert verb.run is not None
     arguments.current, arguments.prefix = "", "tnt "
-    endpoint = find_daemon(wanted_name(arguments.name), PROGRAM)
-    connection = Connection.open(endpoint, PROGRAM)
+
+    def attach() -> Connection:
+        return Connection.open(find_daemon(wanted_name(arguments.name), PROGRAM), PROGRAM)
+
+    runner = Runner(attach, Output(sys.stdout, arguments.json), arguments.timeout)
     try:
-        runner = Runner(connection, Output(sys.stdout, arguments.json), arguments.timeout)
         runner.run(verb.run(arguments))
     finally:
-        connection.close()
+        runner.close()
 
 
 def end_by_signal(number: int, _frame: object) -> None:

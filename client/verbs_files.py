@@ -8,21 +8,22 @@ from typing import Any, Final
 
 import msgspec
 
-from tntd.control.schema import ContactList, Transfer, TransferList, WordsResult
-from tntd.errors import CommandError
+from tntd.control.schema import ContactList, Transfer, TransferList
 from tntd.limits import PATHS_MAX, TRANSFER_CONTACTS_MAX
 
 from . import render
-from .failures import Interrupted, Refused, TimedOut, UsageFailure
+from .failures import Interrupted, NoDaemon, Refused, TimedOut, UsageFailure
 from .pipes import as_sent, check_name
 from .steps import (
+    Attached,
     Bars,
     Call,
     DropFolder,
-    KeepInput,
+    FeedInput,
     NextEvent,
     Script,
     Show,
+    SpoolFile,
     ask_daemon,
     given_path,
     new_ref,
@@ -73,24 +74,26 @@ def _send(arguments: Namespace, to: list[str], wait: bool) -> Script[None]:
             f"{number:,} files are too many{for_each}; send {PATHS_MAX:,} at most in one go, or "
             "their folder"
         )
-    kept = ""
-    paths = [path if path == INPUT else given_path(path) for path in arguments.path]
-    if INPUT in paths:
-        kept = yield from _keep_input(to, getattr(arguments, "as"))
-        paths[paths.index(INPUT)] = as_sent(kept)
-    params = {"to": to[0] if len(to) == 1 else to, "paths": paths, "client_ref": new_ref()}
-    try:
-        if wait:
-            yield Call("events.subscribe", {})
-        raw, result = yield from ask_daemon("transfers.send", params, TransferList)
-    except CommandError:
-        if kept:
-            yield DropFolder(str(Path(kept).parent))
-        raise
+    paths = [given_path(path) for path in arguments.path if path != INPUT]
+    raw: list[dict[str, Any]] = []
+    if paths:
+        raw += yield from _queue(to, paths)
+    if INPUT in arguments.path:
+        raw += yield from _send_input(to, getattr(arguments, "as"))
+    items = [msgspec.convert(item, Transfer) for item in raw]
     if wait:
-        yield from _follow(raw["transfers"], result.transfers, arguments)
+        yield Call("events.subscribe", {"since": (yield Attached())})
+        yield from _follow(raw, items, arguments)
         return
-    yield Show(raw["transfers"], [render.queued(item) for item in result.transfers])
+    yield Show(raw, [render.queued(item) for item in items])
+
+
+def _queue(to: list[str], paths: list[Any], **more: Any) -> Script[list[dict[str, Any]]]:
+    who = to[0] if len(to) == 1 else to
+    params = {"to": who, "paths": paths, "client_ref": new_ref(), **more}
+    raw, _ = yield from ask_daemon("transfers.send", params, TransferList)
+    queued: list[dict[str, Any]] = raw["transfers"]
+    return queued
 
 
 def _check_input(arguments: Namespace) -> None:
@@ -108,18 +111,23 @@ def _check_input(arguments: Namespace) -> None:
         check_name(name)
 
 
-def _keep_input(to: list[str], name: str) -> Script[str]:
-    """Standard input as a file of that name, once it is known that it may be sent; its path."""
-    for who in to:
-        _, found = yield from ask_daemon("contacts.words", {"contact": who}, WordsResult)
-        if found.contact.trust not in ("accepted", "verified"):
-            text = f"{found.contact.name} is {found.contact.trust}"
-            raise Refused(f"{text}; nothing can be sent to them yet")
+def _send_input(to: list[str], name: str) -> Script[list[dict[str, Any]]]:
+    """Standard input as a file of that name, sent while it is read; to its end.  Once it is queued,
+    the daemon gives it up, and removes the file, where we are gone before the end."""
+    path = yield SpoolFile(name)
     try:
-        path = yield KeepInput(name)
+        queued = yield from _queue(to, [as_sent(path)], growing=True)
+    except BaseException:
+        yield DropFolder(str(Path(path).parent))
+        raise
+    try:
+        raw = yield FeedInput(path, tuple(item["id"] for item in queued))
     except KeyboardInterrupt as error:
-        raise Interrupted("nothing was sent") from error
-    return str(path)
+        raise Interrupted(f"{name} was not sent: the pipe broke off before its end") from error
+    except NoDaemon as error:
+        raise NoDaemon(f"{name} was not sent: {error.message}") from error
+    fed: list[dict[str, Any]] = raw["transfers"]
+    return fed
 
 
 def _follow(raw: list[dict[str, Any]], items: list[Transfer], arguments: Namespace) -> Script[None]:

@@ -18,7 +18,7 @@ from tnt_client.failures import TimedOut
 from tnt_client.terminal import Output
 from tnt_client.tnt import Runner
 from tnt_client.verbs import VERBS
-from tntd.control.schema import METHODS
+from tntd.control.schema import METHODS, Welcome
 
 Answer = Callable[[dict[str, Any]], Any]
 
@@ -40,6 +40,9 @@ class FakeDaemon:
 
     def __init__(self, answers: dict[str, Any], events: list[dict[str, Any]] | None = None) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.welcome = Welcome(
+            protocol=1, version="1", name="alice", id="x", peer_port=1, cursor="e.1"
+        )
         self.endpoint = SimpleNamespace(spool=None)
         self._answers = answers
         self._events = list(events or [])
@@ -75,5 +78,6 @@ class FakeDaemon:
         run = VERBS[verb].run
         assert run is not None
         self.screen = screen
-        Runner(self, Output(screen, json), None).run(run(arguments))  # type: ignore[arg-type]
+        output = Output(screen, json)
+        Runner(lambda: self, output, None).run(run(arguments))  # type: ignore[arg-type, return-value]
         return screen.getvalue()

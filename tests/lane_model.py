@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from tntd import limits
 from tntd.effects import Inbound, Outbound
-from tntd.machines import pack_record, records
+from tntd.machines import pack_record, records, tree
 from tntd.machines.blocks import block_bytes, digest_of
 from tntd.machines.lane_steps import (
     Close,
@@ -62,15 +62,16 @@ def small_limits() -> Iterator[None]:
         patch.setattr(limits, "BLOCK_BYTES", 8)
         patch.setattr(limits, "TREE_BLOCK_BYTES_MIN", 16)
         patch.setattr(limits, "TREE_BLOCKS_MAX", 16)
+        patch.setattr(limits, "GROWING_BLOCK_BYTES", 32)
         patch.setattr(limits, "HASH_STEP_BYTES", 48)
         patch.setattr(limits, "UNSYNCED_STEP_BYTES", 32)
         patch.setattr(limits, "PACK_FILE_BYTES_MAX", 20)
         yield
 
 
-def digest(data: bytes) -> bytes:
-    """The digest of a file, plainly."""
-    return digest_of(hashes(data, block_bytes(len(data))))
+def digest(data: bytes, *, grew: bool = False) -> bytes:
+    """The digest of a file, plainly; `grew`: it was sent while it grew."""
+    return digest_of(hashes(data, block_bytes(None if grew else len(data))))
 
 
 def hashes(data: bytes, length: int) -> list[bytes]:
@@ -188,7 +189,10 @@ class Stage:
             case CopyRange():
                 return self._copy(task)
             case FinishEntry():
-                self.finished[self.open[task.handle]] = (task.mtime_ns, task.executable)
+                path = self.open[task.handle]
+                if task.size >= 0:
+                    del self.files[path][task.size :]
+                self.finished[path] = (task.mtime_ns, task.executable)
                 return Done()
         raise AssertionError(task)
 
@@ -200,11 +204,13 @@ class Stage:
             this = each.entry
             if this.what == "file":
                 content = b"".join(bytes(piece) for piece in each.pieces)
-                assert digest(content) == each.digest
+                size += this.size
+                if digest(content) != each.digest:
+                    fates.append(Entry(this.path, this.size, "failed", tree.DAMAGED))
+                    continue
                 self.files[this.path] = bytearray(content)
                 self.finished[this.path] = (this.mtime_ns, this.executable)
                 fates.append(Entry(this.path, this.size, "verified"))
-                size += this.size
             elif this.what in ("skipped", "failed"):
                 self.files.pop(this.path, None)
                 fates.append(Entry(this.path, 0, this.what, this.text.decode()))
@@ -216,7 +222,8 @@ class Stage:
         if task.path in self.refuses:
             return Failed("EEXIST", "the name is taken")
         data = self.files.setdefault(task.path, bytearray())
-        del data[task.size :]
+        if task.size >= 0:
+            del data[task.size :]
         self.open[task.handle] = task.path
         base = len(self.base.get(task.path, b"")) if task.base and task.path in self.base else -1
         return EntryOpened(1, len(data), base)
@@ -250,10 +257,22 @@ class Joined:
     """A sender and a receiver, and all that is between them."""
 
     def __init__(
-        self, source: Source, stage: Stage, rnd: random.Random, job: Inbound, *, asks: bool
+        self,
+        source: Source,
+        stage: Stage,
+        rnd: random.Random,
+        job: Inbound,
+        *,
+        asks: bool,
+        grown: int | None = None,
     ) -> None:
+        """`grown`: it is a single file that has so many bytes by now, and grows."""
         self.source, self.stage, self.rnd = source, stage, rnd
-        self.sender = Sender(Outbound(b"/here"), numbers())
+        self.grown = grown
+        sends = Outbound(b"/here")
+        if grown is not None:
+            sends = Outbound(b"/here", then=(grown, 7, 1), growing=True)
+        self.sender = Sender(sends, numbers())
         self.sender.start(job.number, job.after, asks)
         self.receiver = Receiver(job, numbers())
         self.plain = memoryview(bytearray(limits.RECORD_PLAIN_BYTES_MAX))
@@ -270,7 +289,7 @@ class Joined:
 
     def step(self) -> bool:
         """Do something that can be done; False where nothing can."""
-        acts = [self._send, self._pack, self._hear, self._take, self._work]
+        acts = [self._send, self._pack, self._hear, self._take, self._work, self._grow]
         self.rnd.shuffle(acts)
         return any(act() for act in acts)
 
@@ -316,12 +335,24 @@ class Joined:
         if item.path in self.source.broken and (want.last or self.rnd.random() < 0.2):
             self.sender.lost(CHANGED)
             return
+        assert self.grown is None or want.offset + want.length <= self.grown
         data = item.content[want.offset : want.offset + want.length]
         assert len(data) == want.length
         self.plain[CHUNK.size : CHUNK.size + len(data)] = data
         length = self.sender.took(self.plain)
         if length:
             self._put(RecordType.CHUNKS, bytes(self.plain[:length]))
+
+    def _grow(self) -> bool:
+        if self.grown is None:
+            return False
+        size = len(self.source.items[0].content)
+        whole = self.grown == size
+        self.grown = min(size, self.grown + self.rnd.choice((1, 5, 32, 100)))
+        self.sender.grew(self.grown, whole=whole)
+        if whole:
+            self.grown = None
+        return True
 
     def _pack(self) -> bool:
         if not self.asked:

@@ -71,12 +71,14 @@ class Vouch:
 @dataclass(frozen=True, slots=True)
 class Outbound:
     """What a lane sends: the file or folder at `root` (absolute); where `only` is given, these
-    paths below it.  A single file is sent only if its size, mtime_ns and inode are `then`.
+    paths below it.  A single file is sent only if its size, mtime_ns and inode are `then`;
+    one that is `growing` if it has that inode and at least that size, and GrowLane tells of more.
     Nothing is sent before StartLane says what the receiver has."""
 
     root: bytes
     only: tuple[bytes, ...] | None = None
     then: tuple[int, int, int] | None = None
+    growing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,15 @@ class StartLane:
     number: int
     after: bytes
     asks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GrowLane:
+    """The growing file of an outgoing lane has `size` bytes by now; `whole`: that is all."""
+
+    lane: int
+    size: int
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +233,7 @@ Effect = (
     | Vouch
     | OpenLane
     | StartLane
+    | GrowLane
     | LimitLanes
     | CloseLane
     | CloseHandle

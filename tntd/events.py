@@ -174,8 +174,8 @@ class LaneFinished:
 class LaneFailed:
     """A lane ended early.  `code` is "cut" (try again), "source" (the file here changed or cannot
     be read), "storage" (the part here cannot be written), "away" (its folder is not there, which
-    may pass), "hash" (what arrived differs), "size"
-    (a folder grew past what was agreed; the receiver says so) or "protocol"."""
+    may pass), "hash" (what arrived differs), "size" (a folder or a pipe grew past what was agreed;
+    the receiver says so) or "protocol"."""
 
     lane: int
     code: str

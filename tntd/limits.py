@@ -89,6 +89,7 @@ LANE_COPIES_MAX: Final = 2  # ranges of an older copy with the child of the rece
 LANE_ALIVE_S: Final = 10.0  # a sign of life where the disk, not the other side, is waited for
 TREE_BLOCKS_MAX: Final = 16_384  # hashes of one file: 512 KiB
 TREE_BLOCK_BYTES_MIN: Final = 1 * MIB
+GROWING_BLOCK_BYTES: Final = 16 * MIB  # of what has no known end: TREE_BLOCKS_MAX are 256 GiB
 HASH_STEP_BYTES: Final = 64 * MIB  # for one request to the child, others get their turn between
 COUNT_STEP_S: Final = 0.05
 DISCARD_STEP_FILES: Final = 5_000
@@ -112,6 +113,7 @@ EVENT_BATCH_BYTES: Final = 128 * KIB  # read from the log for one client at a ti
 LIST_LIMIT_DEFAULT: Final = 100
 LIST_LIMIT_MAX: Final = 1000
 PATHS_MAX: Final = 1000  # in one request, counted for each contact
+FEEDER_TIMEOUT_S: Final = 60.0  # without a client that feeds it: a pipe is taken for broken off
 TRANSFER_CONTACTS_MAX: Final = 64  # in one request
 CLIENT_REF_CHARS_MAX: Final = 128
 

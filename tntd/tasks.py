@@ -113,7 +113,8 @@ class Unpack(Task, tag="unpack", frozen=True):
 
 class OpenEntry(Task, tag="open_entry", frozen=True):
     """disk: open the file `path` of the stage for reading and writing as `handle`, made where it
-    is not there, cut where it is longer than `size`, with space set aside.  `base` (b"" for
+    is not there, cut where it is longer than `size`, with space set aside (-1: that is not known,
+    and neither is done).  `base` (b"" for
     none) is the root of an older copy (absolute); the file `path` in it counts only if it did not
     change since `base_ctime_ns`.  -> EntryOpened"""
 
@@ -154,11 +155,13 @@ class CopyRange(Task, tag="copy_range", frozen=True):
 
 
 class FinishEntry(Task, tag="finish_entry", frozen=True):
-    """disk: give the open file `handle` its time and mode.  -> Done"""
+    """disk: give the open file `handle` its time and mode, and cut what is longer than `size`
+    (-1: nothing).  -> Done"""
 
     handle: int
     mtime_ns: int
     executable: bool
+    size: int = -1
 
 
 class SweepStage(Task, tag="sweep_stage", frozen=True):

@@ -139,8 +139,8 @@ def test_what_killed_clients_left_goes_at_a_start_of_the_daemon(home: Path, daem
     assert (alice.data / "spool" / "young" / "x").exists()
 
 
-def test_an_interrupt_while_the_pipe_runs_queues_nothing(home: Path, pair: tuple[Daemon, Daemon]):
-    alice = pair[0]
+def test_an_interrupt_while_the_pipe_runs_fails_it(home: Path, pair: tuple[Daemon, Daemon]):
+    alice, bob = pair
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with subprocess.Popen(
             [*TNT, "send", "--name", "alice", "bob", "-", "--as", "x"],
@@ -156,9 +156,16 @@ def test_an_interrupt_while_the_pipe_runs_queues_nothing(home: Path, pair: tuple
             assert sender.wait(30) == code
             assert sender.stderr is not None
             told = sender.stderr.read()
-        assert told == (b"tnt: nothing was sent\n" if code == 130 else b"")
-        assert not left_in(alice.data)
-    assert alice.rpc("transfers.list")["transfers"] == []
+        words = b"tnt: x was not sent: the pipe broke off before its end\n"
+        assert told == (words if code == 130 else b"")
+        wait_for(lambda: not left_in(alice.data))
+    for side in (alice, bob):
+        wait_for(
+            lambda side=side: (
+                [(item["state"], item["error"]) for item in side.rpc("transfers.list")["transfers"]]
+                == [("failed", "the pipe broke off before its end")] * 2
+            )
+        )
 
 
 def test_a_pipe_needs_a_name_and_somebody_to_go_to(home: Path, pair: tuple[Daemon, Daemon]):

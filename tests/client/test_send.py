@@ -122,7 +122,8 @@ def test_plain_lines_name_the_contact_where_there_are_several():
     moving = [*both(state="active", counting=True), *both(state="active"), *both(state="active")]
     daemon = fake([*moving, *both(state="done", bytes_done=64 * MIB, eta_s=None)])
     lines = daemon.tnt("send", "--wait", "bob,carol", "photos").splitlines()
-    assert daemon.asked[1][0] == "events.subscribe"  # before the send: nothing is missed
+    # From before the send on: nothing is missed.
+    assert daemon.asked[2] == ("events.subscribe", {"since": daemon.welcome.cursor})
     assert "photos to bob  32 MiB of at least 64 MiB  12.3 MiB/s  3 s left" in lines
     assert "photos to carol  [######......]  50%  32 MiB of 64 MiB  12.3 MiB/s  3 s left" in lines
     assert len([line for line in lines if " 50%" in line]) == 2  # the same is not told twice

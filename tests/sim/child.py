@@ -19,6 +19,7 @@ from tntd.shell.child_stage_end import Unsure
 from tntd.tasks import Answer, AnyTask, Failed, Resolve, Resolved
 
 from .child_source import Source, Steps
+from .child_spool import Spool
 from .child_stage import Stage
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Tasks:
         self._process = process
         source = self._source = Source(machine.disk, process.files, machine.rng)
         stage = self._stage = Stage(machine.disk, process.files, published)
+        spool = Spool(machine.disk)
         self._table: dict[type[Any], Callable[[Any], Steps]] = {
             tasks.Inspect: source.inspect,
             tasks.CountTree: source.count,
@@ -57,6 +59,8 @@ class Tasks:
             tasks.MergeStage: stage.merge,
             tasks.DiscardPart: stage.discard,
             tasks.CleanStages: stage.clean,
+            tasks.Unspool: spool.unspool,
+            tasks.CleanSpool: spool.clean,
             tasks.Resolve: self._resolve,
         }
 

@@ -235,7 +235,7 @@ class Stage:
             yield
         if not isinstance(file, File):
             raise failed(errno.EEXIST)
-        if len(file.data) > task.size:
+        if 0 <= task.size < len(file.data):
             del file.data[task.size :]
         size, base_size = len(file.data), -1
         if task.base:
@@ -282,6 +282,8 @@ class Stage:
         """Give an open file its time and mode."""
         file = self._open_file(task.handle)
         yield
+        if 0 <= task.size < len(file.data):
+            del file.data[task.size :]
         file.mtime_ns, file.executable = task.mtime_ns, task.executable
         return Done()
 

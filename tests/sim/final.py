@@ -10,7 +10,7 @@ from .child_source import PARTS
 from .client import View
 from .disk import File, Folder
 from .heap import Violation
-from .machine import DOWNLOADS, Machine
+from .machine import DOWNLOADS, SPOOL, Machine
 from .sources import what_is
 from .watcher import Epochs
 
@@ -56,6 +56,19 @@ def _part_left(world: World, machine: Machine) -> str:
     for name in sorted(parts.names) if isinstance(parts, Folder) else []:
         if name not in owned:
             return f"{machine.name} has the part {name!r} of nothing that goes on"
+    return _spool_left(world, machine)
+
+
+def _spool_left(world: World, machine: Machine) -> str:
+    """What came from a pipe is kept until it is told how its transfer ended, and not longer."""
+    user = world.users[machine.name]
+    if not all(feeder.done for feeder in user.feeders):
+        return f"{machine.name} has a pipe that did not end"
+    spool = machine.disk.folder(SPOOL).names
+    query = "SELECT source FROM transfers WHERE outgoing = 1"
+    for (source,) in machine.database.sql.execute(query):
+        if source.startswith(SPOOL) and source.split(b"/")[-2] in spool:
+            return f"{machine.name} has {source!r} left in its spool"
     return ""
 
 

@@ -16,7 +16,7 @@ from errno import errorcode
 from typing import TYPE_CHECKING, Any
 
 from tntd import limits
-from tntd.effects import Inbound, OpenLane, Outbound, StartLane
+from tntd.effects import GrowLane, Inbound, OpenLane, Outbound, StartLane
 from tntd.errors import RemoteError
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened, LaneProgressed
 from tntd.machines.arriving import storage_trouble
@@ -114,6 +114,13 @@ class Lane:
         """An outgoing lane is told where to start."""
         if isinstance(self.mover, Source):
             self.mover.start(effect)
+            if self.phase == "moving":
+                self.guarded(self.mover.opened)
+
+    def grow(self, effect: GrowLane) -> None:
+        """There is more of what an outgoing lane sends."""
+        if isinstance(self.mover, Source):
+            self.mover.grow(effect)
             if self.phase == "moving":
                 self.guarded(self.mover.opened)
 
@@ -297,6 +304,12 @@ class Source:
         self._machine.start(effect.number, effect.after, effect.asks)
         self._started = True
 
+    def grow(self, effect: GrowLane) -> None:
+        """There is more of the file."""
+        self._machine.grew(effect.size, whole=effect.whole)
+        if not self.due:
+            self._wait = None
+
     def opened(self) -> None:
         """The lane is open, or it may start."""
         self._wake()
@@ -388,7 +401,7 @@ class Source:
             data = bytes(file.data[want.offset : want.offset + want.length])
         except OSError as error:
             problem = f"the file cannot be read: {(error.strerror or '').lower()}"
-        looks = want.first or want.last
+        looks = (want.first or want.last) and not want.growing
         if not problem and (len(data) < want.length or (looks and not same(file, want.large))):
             problem = CHANGED
         if problem:

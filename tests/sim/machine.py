@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HOME = b"/home"
 DOWNLOADS = HOME + b"/downloads"
 SOURCES = HOME + b"/sources"
+SPOOL = HOME + b"/spool"
 TURNS_PER_S_MAX = 3000
 NOISE_S = 1e-6  # so that a clock that is computed is not a hair too early
 
@@ -61,6 +62,7 @@ class Machine:
         self.disk = Disk(self.heap.stream(f"disk {name}"), self.now_ns)
         self.disk.make_folder(DOWNLOADS)
         self.disk.make_folder(SOURCES)
+        self.disk.make_folder(SPOOL)
         self.database = SimDatabase(self._at_commit)
         self.process: Process | None = None
         self.powered, self.asleep = True, False
@@ -96,6 +98,7 @@ class Machine:
             entropy=self.rng.randbytes,
             rss_bytes=lambda: 1 << 24,
             boot=self.boot,
+            spool=SPOOL,
         )
 
     def handled(self, effects: list[Effect]) -> None:

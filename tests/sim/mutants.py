@@ -22,6 +22,7 @@ from tntd.node import mail as mail_module
 from tntd.node.arriving import Arriving
 from tntd.node.clients import Clients
 from tntd.node.dialling import Dialling
+from tntd.node.growing import Growing
 from tntd.node.incoming import Incoming
 from tntd.node.journal import Journal
 from tntd.node.mail import Mail
@@ -435,6 +436,25 @@ def a_position_outlives_a_power_cut() -> Any:
 def a_changed_source_is_not_noticed() -> Any:
     """Of a file that changes while it is sent, some of each goes out."""
     return mock.patch.object(lanes, "same", lambda *_: True)
+
+
+@mutant
+def a_pipe_that_broke_off_has_ended() -> Any:
+    """What came before is taken for the whole."""
+
+    def expire(self: Growing, number: int) -> None:
+        row = self._rows.get(number)
+        if row is not None and row.growing and not row.ended:
+            self._rows.update(number, growing=0, counting=0)
+            self._outgoing.grew(self._transfers.fresh(row))
+
+    return mock.patch.object(Growing, "expire", expire)
+
+
+@mutant
+def a_feeder_that_is_lost_is_waited_for() -> Any:
+    """After a start of the daemon, pipes may wait for their clients for ever."""
+    return mock.patch.object(Growing, "_wait", lambda *_: None)
 
 
 @mutant

@@ -128,6 +128,7 @@ class Process:
             effects.Vouch: _nothing,
             effects.OpenLane: self._open_lane,
             effects.StartLane: self._start_lane,
+            effects.GrowLane: self._grow_lane,
             effects.LimitLanes: _nothing,
             effects.CloseLane: self._close_lane,
             effects.CloseHandle: lambda effect: self.files.pop(effect.handle, None),
@@ -174,6 +175,11 @@ class Process:
         lane = self.lanes.get(effect.lane)
         if lane is not None:
             lane.begin(effect)
+
+    def _grow_lane(self, effect: effects.GrowLane) -> None:
+        lane = self.lanes.get(effect.lane)
+        if lane is not None:
+            lane.grow(effect)
 
     def _close_lane(self, effect: effects.CloseLane) -> None:
         lane = self.lanes.get(effect.lane)

@@ -16,7 +16,8 @@ from tntd.node.present import parse_item_id
 
 from .client import Client
 from .disk import File, Folder
-from .machine import DOWNLOADS, SOURCES
+from .feeder import Feeder
+from .machine import DOWNLOADS, SOURCES, SPOOL
 from .sources import FOLDER, tree, what_of
 from .watcher import BYSTANDER
 
@@ -60,6 +61,8 @@ class User:
         self.quiet = False  # does nothing any more
         self.persistent = False  # sends again what failed, without being told
         self.tries: dict[str, int] = {}
+        self.feeders: list[Feeder] = []
+        self.pipe_rng = machine.heap.stream(f"pipes {machine.name}")
         self.replies = 0
         self._asked: set[str] = set()
         self._count = 0
@@ -144,6 +147,21 @@ class User:
             self.client.request("messages.list", {"conversation": friend.id}, self._read_upto)
         else:
             self.client.request("transfers.clean", {}, _ignore)
+
+    def send_pipe(self) -> None:
+        """Send what comes out of a pipe, from now on."""
+        to = [each.id for each in self.friends]
+        if self.pipe_rng.random() < 0.7:
+            to = [self.pipe_rng.choice(to)]
+        ref = f"{self.machine.name}-pipe-{len(self.feeders)}"
+        if self.machine.powered:
+            self.feeders.append(Feeder(self.machine, self.watcher, ref, to, self.pipe_rng))
+
+    def calm_down(self) -> None:
+        """Come to an end with everything."""
+        self.calm = True
+        for feeder in self.feeders:
+            feeder.calm = True
 
     def write(self, friend: Friend) -> None:
         """Send a message."""
@@ -283,7 +301,7 @@ class User:
     def edit_source(self, path: bytes) -> None:
         """The same for this file."""
         file = self.machine.disk.find(path)
-        if not isinstance(file, File):
+        if not isinstance(file, File) or path.startswith(SPOOL):
             return
         self._count += 1
         mark = b"<%s %d>" % (self.machine.name.encode(), self._count)

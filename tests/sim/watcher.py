@@ -186,7 +186,8 @@ class Watcher:
         """Whether a power cut would leave all of a transfer that was told as done."""
         if isinstance(node, File):
             known = what_is(node, durable=True) in self.sources.contents
-            return known and (digest is None or digest == digest_of(node.durable) or self._edited)
+            told = {None, digest_of(node.durable), digest_of(node.durable, grew=True)}
+            return known and (digest in told or self._edited)
         there = dict(tree(node, durable=True))
         query = "SELECT path FROM tree_files WHERE transfer = ? AND state = 'verified'"
         for (path,) in machine.database.sql.execute(query, (row,)):
@@ -313,11 +314,15 @@ class Watcher:
     def _check_arrived(
         self, machine: Machine, id: bytes, path: bytes, inner: bytes, node: Node
     ) -> None:
+        from .machine import SPOOL
+
         what, send = what_is(node), self.sends.get(id)
         known = what in self.sources.contents or not isinstance(node, File)
         if known and send is not None and not self.damaged:
             source = send.source + b"/" + inner if inner else send.source
-            known = self.sources.was(send.machine, source, what, send.since, at=not send.tree)
+            spooled = source.startswith(SPOOL)  # it had to grow first
+            at = not send.tree and not spooled
+            known = self.sources.was(send.machine, source, what, send.since, at=at)
         if not known:
             shown = path + b"/" + inner if inner else path
             raise Violation(f"{machine.name}: {shown!r} is not whole, and gets its final name")
@@ -363,8 +368,9 @@ class Watcher:
                     raise Violation(f"{machine.name}: {name!r} {inner!r} is broken")
 
 
-def digest_of(data: bytes) -> bytes:
-    """The digest of a file, as machines/blocks.py makes it."""
-    blocks = BlockHasher(len(data))
+def digest_of(data: bytes, *, grew: bool = False) -> bytes:
+    """The digest of a file, as machines/blocks.py makes it; `grew`: it was sent while it did."""
+    blocks = BlockHasher(None if grew else len(data))
     blocks.update(memoryview(data))
+    blocks.end()
     return blocks.digest()

@@ -33,6 +33,7 @@ SMALL = {
     "RECORD_PLAIN_BYTES_MAX": 2048 + 64,
     "PACK_FILE_BYTES_MAX": 600,
     "TREE_BLOCK_BYTES_MIN": 4096,
+    "GROWING_BLOCK_BYTES": 8192,
     "TREE_BLOCKS_MAX": 8,
     "HASH_STEP_BYTES": 8192,
     "UNSYNCED_STEP_BYTES": 16384,
@@ -127,6 +128,7 @@ class World:
             self.heap.at(self.faults.damage_at, self._damage)
         for user in self.users.values():
             self._plan_act(user)
+            self._plan_pipe(user)
         self.heap.run(self.faults.until)
         self.calm()
         self.settle()
@@ -144,6 +146,15 @@ class World:
         if at < self.faults.until:
             self.heap.at(at, act)
 
+    def _plan_pipe(self, user: User) -> None:
+        def pipe() -> None:
+            user.send_pipe()
+            self._plan_pipe(user)
+
+        at = self.heap.now + user.pipe_rng.expovariate(1.0 / 25.0)
+        if at < self.faults.until:
+            self.heap.at(at, pipe)
+
     def calm(self) -> None:
         """Faults end."""
         self.heap.note("world", "calm")
@@ -156,7 +167,7 @@ class World:
             machine.database.set_full(False)
             if machine.process is None:
                 machine.start()
-            self.users[machine.name].calm = True
+            self.users[machine.name].calm_down()
 
     def settle(self) -> None:
         """Wait until everything has converged.  Raises Violation where it does not."""

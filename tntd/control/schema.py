@@ -65,7 +65,7 @@ class Message(msgspec.Struct, kw_only=True):
 class Transfer(msgspec.Struct, kw_only=True):
     """One id on both sides.  `contact` is a local name; `path` is absolute: the source for "out",
     the final place for "in" (null until done); `rate` and `eta_s` are null unless active.  While
-    `counting`, `files` and `bytes_total` are what has been counted so far.  `kind`: a transfer of
+    `counting`, `files` and `bytes_total` are what is known so far.  `kind`: a transfer of
     a folder may have one file, too."""
 
     id: str
@@ -302,7 +302,9 @@ class PathBytes(Params, kw_only=True, frozen=True):
 
 
 class SendTransferParams(Params, kw_only=True, frozen=True):
-    """`paths` are absolute, of files or folders.  `to` may be several contacts: each gets all."""
+    """`paths` are absolute, of files or folders.  `to` may be several contacts: each gets all.
+    `growing`: the one path is a file of the spool, to which more is written; transfers.grown tells
+    how much."""
 
     to: (
         Who
@@ -311,7 +313,19 @@ class SendTransferParams(Params, kw_only=True, frozen=True):
     paths: Annotated[
         list[PathText | PathBytes], msgspec.Meta(min_length=1, max_length=limits.PATHS_MAX)
     ]
+    growing: bool = False
     client_ref: Ref | None = None
+
+
+class GrownParams(Params, kw_only=True, frozen=True):
+    """`transfers` are ids of all that are sent of one growing file; `bytes` of it are written;
+    `end`: that is all, and it is synced."""
+
+    transfers: Annotated[
+        list[ItemId], msgspec.Meta(min_length=1, max_length=limits.TRANSFER_CONTACTS_MAX)
+    ]
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=limits.TREE_BYTES_MAX)]
+    end: bool = False
 
 
 class ListTransfersParams(Params, kw_only=True, frozen=True):
@@ -396,6 +410,7 @@ METHODS: Final[dict[str, Method]] = {
         Method("messages.list", ListMessagesParams, MessageList, "a page of a conversation"),
         Method("messages.read", ReadParams, Empty, "mark as read"),
         Method("transfers.send", SendTransferParams, TransferList, "queue files and folders"),
+        Method("transfers.grown", GrownParams, TransferList, "tell of more of a growing file"),
         Method("transfers.list", ListTransfersParams, TransferList, "a page of the queue"),
         Method("transfers.files", ListFilesParams, FileList, "a page of the files of a transfer"),
         Method("transfers.accept", AcceptTransferParams, TransferResult, "take what is offered"),

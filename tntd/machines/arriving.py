@@ -8,6 +8,8 @@ What holds always:
   the hash of such a block then counts for the digest of the file.
 - What was here of the part (`in_place`) stays where it is; blocks behind that are copied from the
   older copy when the sender jumps over them, and what was copied is hashed again.
+- Of a file that grows only the end tells the size: it is cut to that when it is finished, and only
+  whole blocks of it are told.
 - The file is finished only when the digest is that of the sender, and every copy is made.
 """
 
@@ -73,6 +75,7 @@ class Arriving:
     ) -> None:
         self.number = number
         self.entry = entry
+        self.size = None if entry.what == "growing" else entry.size  # None: not known yet
         self.handle = handle
         self.ready = False  # its bytes may come
         self.ended = False  # FILE_END was there, and fits
@@ -80,8 +83,8 @@ class Arriving:
         self.reused = 0  # bytes from the older copy
         self._job = job
         self._steps = steps
-        self._blocks = BlockHasher(entry.size)
-        self._block_bytes = block_bytes(entry.size)
+        self._blocks = BlockHasher(self.size)
+        self._block_bytes = block_bytes(self.size)
         self._in_place = 0  # blocks of the part that were there; those behind are the older copy's
         self._told_blocks = 0  # how many are told in all
         self._told = bytearray()  # their hashes, as far as they are told
@@ -89,7 +92,8 @@ class Arriving:
         self._copying = 0  # ranges that are with the child
         self._dropped = False
         base = (job.base, job.base_ctime_ns) if job.asks else ()
-        steps.append(Do(OpenEntry(handle, job.folder, job.stage, entry.path, entry.size, *base)))
+        size = -1 if self.size is None else self.size
+        steps.append(Do(OpenEntry(handle, job.folder, job.stage, entry.path, size, *base)))
 
     @property
     def at(self) -> int:
@@ -112,9 +116,10 @@ class Arriving:
         """Raises RemoteError unless what is between `start` and `end` need not come."""
         if start == end:
             return
-        size, length = self.entry.size, self._block_bytes
+        size, length = self.size, self._block_bytes
         whole = start % length == 0 and (end % length == 0 or end == size)
-        if not whole or not start < end <= min(self._told_blocks * length, size):
+        known = self._told_blocks * length
+        if not whole or not start < end <= (known if size is None else min(known, size)):
             raise RemoteError("malformed", f"a chunk at {end} instead of {start}")
 
     def data(self, offset: int, data: memoryview) -> None:
@@ -122,9 +127,13 @@ class Arriving:
         self._pass_blocks(offset)
         self._blocks.update(data)
 
-    def end(self, digest: bytes) -> None:
-        """It ends here.  Raises LaneTrouble("hash") where it is not what was sent."""
-        self._pass_blocks(self.entry.size)
+    def end(self, size: int, digest: bytes) -> None:
+        """It ends here, with `size` bytes.  Raises LaneTrouble("hash") where it is not what was
+        sent."""
+        self._pass_blocks(size)
+        if self.size is None:
+            self._blocks.end()
+        self.size = size
         if digest != self._blocks.digest():
             raise LaneTrouble("hash", "what arrived is not what was sent")
         self.ended = True
@@ -164,9 +173,9 @@ class Arriving:
 
     def _whole_blocks(self, size: int) -> int:
         """How many blocks of the file are whole where there are `size` bytes."""
-        if size >= self.entry.size:
-            return block_count(self.entry.size)
-        return max(0, size) // self._block_bytes
+        if self.size is not None and size >= self.size:
+            return block_count(self.size)
+        return min(max(0, size) // self._block_bytes, block_count(self.size))
 
     def _hash_on(self) -> None:
         """Have the next range of what is here hashed, if any is left."""
@@ -197,8 +206,10 @@ class Arriving:
     def _range(self, first: int, end: int, step_bytes: int) -> tuple[int, int, int]:
         """Offset and length of the blocks from `first` on, before `end`, and how many they are."""
         count = min(end - first, max(1, step_bytes // self._block_bytes))
-        offset = first * self._block_bytes
-        return offset, min(count * self._block_bytes, self.entry.size - offset), count
+        offset, length = first * self._block_bytes, count * self._block_bytes
+        if self.size is not None:
+            length = min(length, self.size - offset)
+        return offset, length, count
 
     # -- blocks that need not come -------------------------------------------------------
 
@@ -251,4 +262,6 @@ class Arriving:
         """Have it get its time and mode, once all of it is there."""
         if self.ended and not self.copying and not self.refused:
             entry = self.entry
-            self._steps.append(Do(FinishEntry(self.handle, entry.mtime_ns, entry.executable)))
+            size = -1 if self.size is None or entry.what == "file" else self.size
+            task = FinishEntry(self.handle, entry.mtime_ns, entry.executable, size)
+            self._steps.append(Do(task))

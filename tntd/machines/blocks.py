@@ -4,6 +4,8 @@ A file is cut into blocks of the same length, `block_bytes` of its size, the las
 it comes.  Its digest is the BLAKE3 hash of the BLAKE3 hashes of its blocks, one behind the other,
 also where there is one block or none.  So the hash of a block that is already at the other side
 counts for the whole, and nothing has to be read twice.
+
+Of a file that still grows the size is not known (None): its blocks have GROWING_BLOCK_BYTES.
 """
 
 from __future__ import annotations
@@ -15,17 +17,22 @@ from blake3 import blake3
 from tntd import limits
 
 
-def block_bytes(size: int) -> int:
+def block_bytes(size: int | None) -> int:
     """The length of the blocks of a file of `size` bytes: 1 MiB, doubled until there are at most
     TREE_BLOCKS_MAX."""
+    if size is None:
+        return limits.GROWING_BLOCK_BYTES
     length = limits.TREE_BLOCK_BYTES_MIN
     while size > length * limits.TREE_BLOCKS_MAX:
         length *= 2
     return length
 
 
-def block_count(size: int) -> int:
-    """How many blocks a file of `size` bytes has."""
+def block_count(size: int | None) -> int:
+    """How many blocks a file of `size` bytes has; as many as hashes are told of at most, where that
+    is not known."""
+    if size is None:
+        return limits.TREE_BLOCKS_MAX
     return -(-size // block_bytes(size))
 
 
@@ -45,15 +52,15 @@ def digest_of(hashes: Iterable[bytes]) -> bytes:
 class BlockHasher:
     """The digest of a file whose bytes, or hashes of whole blocks, are given in order."""
 
-    def __init__(self, size: int) -> None:
-        """`size` is that of the file, in bytes."""
-        self._size = size
+    def __init__(self, size: int | None) -> None:
+        """`size` is that of the file, in bytes; None where only its `end` will tell."""
+        self._size = limits.TREE_BYTES_MAX if size is None else size
         self._block_bytes = block_bytes(size)
         self._whole = blake3(max_threads=1)
         self._block = blake3(max_threads=1)
         self._fresh = True  # the block is not begun
         self._at = 0
-        self._end = min(self._block_bytes, size)  # of the block that `_at` is in
+        self._end = min(self._block_bytes, self._size)  # of the block that `_at` is in
 
     @property
     def at(self) -> int:
@@ -83,6 +90,12 @@ class BlockHasher:
         """The next block, whole, by its hash; only between two blocks."""
         assert not self.within and self._at < self._size
         self._finish(hash)
+
+    def end(self) -> None:
+        """There is no more of it than was given, however much was expected."""
+        self._size = self._end = self._at
+        if self.within:
+            self._finish(self._block.digest())
 
     def digest(self) -> bytes:
         """The digest of the file; only once all of it was given."""

@@ -58,7 +58,8 @@ class Entries(NamedTuple):
 
 class Read(NamedTuple):
     """A range (in bytes) of the open file `handle`, which was `large` when it was opened: to be
-    looked at for changes before the `first` range is read, and after the `last`."""
+    looked at for changes before the `first` range is read, and after the `last`.  `growing`: it is
+    the same file as long as it has at least the size of `large`."""
 
     handle: int
     large: Large
@@ -66,10 +67,12 @@ class Read(NamedTuple):
     length: int
     first: bool
     last: bool
+    growing: bool = False
 
 
 class Wait(NamedTuple):
-    """Nothing can be done now; `receiver` says whether its word is waited for, else the child."""
+    """Nothing can be done now; `receiver` says whether its word is waited for, else the child, or
+    more of a file that grows."""
 
     receiver: bool
 

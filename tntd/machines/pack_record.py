@@ -28,13 +28,14 @@ FILE_END_KIND: Final = 2
 ENTRY_KIND: Final = 3
 FILE_END_BYTES: Final = CHUNK.size + FILE_END.size
 
-What = Literal["file", "folder", "folder_end", "link", "skipped", "failed"]
+What = Literal["file", "growing", "folder", "folder_end", "link", "skipped", "failed"]
 _Bytes = Annotated[bytes, msgspec.Meta(max_length=limits.TREE_PATH_BYTES_MAX)]
 
 
 class TreeEntry(msgspec.Struct, frozen=True, array_like=True):
     """The body of an ENTRY chunk.  `text` is the target of a link, or the reason (UTF-8) why
-    something is skipped or failed; `size` in bytes."""
+    something is skipped or failed; `size` in bytes.  "growing" is a file whose end tells its size;
+    it comes by itself, never in a PACK record."""
 
     what: What
     path: _Bytes
@@ -84,6 +85,8 @@ def parse(plain: bytes, number: int) -> list[PackedEntry]:
         entry = decode_entry(body)
         pieces: list[memoryview] = []
         digest = b""
+        if entry.what == "growing":
+            raise RemoteError("malformed", "a growing file among small ones")
         if entry.what == "file":
             digest, at = _parse_file(view, at, entry, number + len(found), pieces)
             chunks += 1

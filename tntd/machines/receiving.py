@@ -144,7 +144,7 @@ class Receiver:
     def take(self, record: Record) -> list[Write]:
         """A record came, while `hungry`; what is to be written of it.
 
-        Raises RemoteError("malformed"), LaneTrouble("hash").
+        Raises RemoteError("malformed"), LaneTrouble("hash", "size").
         """
         if record.type is RecordType.CHUNKS and not self._ended:
             chunks = records.split(record.plain)
@@ -208,19 +208,29 @@ class Receiver:
             if kind is ChunkKind.DATA:
                 file.check_jump(at, offset)
                 at = offset + len(data)
-                if at > file.entry.size:
-                    raise RemoteError("malformed", f"more than the {file.entry.size} bytes of it")
+                self._check_end(file, at)
             else:
-                file.check_jump(at, file.entry.size)
-                if offset or FILE_END.unpack(data)[0] != file.entry.size:
+                size = FILE_END.unpack(data)[0]
+                end = size if file.size is None else file.size
+                file.check_jump(at, end)
+                if offset or size != end:
                     raise RemoteError("malformed", f"the end of a file at {offset}")
+                self._check_end(file, end)
                 file = None
         return None
+
+    def _check_end(self, file: Arriving, end: int) -> None:
+        """A file that grows is the only one, so it may have all that was agreed."""
+        if file.size is None and end > self._job.size_max:
+            raise LaneTrouble("size", f"more than the {self._job.size_max} bytes agreed")
+        if file.size is not None and end > file.size:
+            raise RemoteError("malformed", f"more than the {file.size} bytes of it")
 
     def _check_entry(self, number: int, entry: TreeEntry, file: Arriving | None) -> TreeEntry:
         tree = self._job.tree
         if file is None:
-            if entry.what != "file" or bool(entry.path) != tree:
+            kinds = ("file",) if tree else ("file", "growing")
+            if entry.what not in kinds or bool(entry.path) != tree:
                 raise RemoteError("malformed", f"a {entry.what} that is no large file")
             if not tree and (number or self._number or self._items):
                 raise RemoteError("malformed", "a second file in the place of one")
@@ -245,11 +255,12 @@ class Receiver:
             elif kind is ChunkKind.DATA:
                 large.file.data(offset, data)
                 large.item.at = large.file.at
+                large.item.size = max(large.item.size, large.item.at)
                 self.bytes_received += len(data)
                 if not large.file.refused:
                     writes.append(Write(large.file.handle, offset, data))
             elif kind is ChunkKind.FILE_END:
-                self._end_file(large, FILE_END.unpack(data)[1])
+                self._end_file(large, *FILE_END.unpack(data))
             else:
                 self._drop(large, bytes(data))
         return writes
@@ -262,9 +273,9 @@ class Receiver:
         item.handle = file.handle
         self._open = self._large[file.handle] = _Large(item, file)
 
-    def _end_file(self, large: _Large, digest: bytes) -> None:
-        large.file.end(digest)
-        large.item.at = large.file.at
+    def _end_file(self, large: _Large, size: int, digest: bytes) -> None:
+        large.file.end(size, digest)
+        large.item.size = large.item.at = size
         self._open = None
         if not self._job.tree:
             self.digest = digest
@@ -285,7 +296,7 @@ class Receiver:
     def _file_done(self, large: _Large, state: str, reason: str) -> None:
         del self._large[large.file.handle]
         entry = large.file.entry
-        large.item.entries = (Entry(entry.path, entry.size, state, reason),)
+        large.item.entries = (Entry(entry.path, large.file.size or 0, state, reason),)
         large.item.done = True
         self._settle()
 

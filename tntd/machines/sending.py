@@ -8,7 +8,7 @@ read here, block by block.  Ask `next` what is wanted, do it, tell it here, and 
     Read         read a range of the open large file behind `plain[CHUNK.size:]`, then tell `took`,
                  or `lost` where the file is not what it was
     Close        an open file is not needed any more
-    Wait         for the child, or the receiver's word
+    Wait         for the child, the receiver's word, or more of a file that grows
     End          send END: that was all
 
 What holds always:
@@ -17,7 +17,8 @@ What holds always:
 - At most LANE_PACKS_MAX records are made ahead, while a large file streams too; one at a time,
   since where the next begins is known only from the one before.
 - The digest of a large file is made of what was sent, and of the hashes that the receiver told and
-  that were found the same here.  A block is skipped only where it was read and hashed just now.
+  that were found the same here (see leaving.py).
+- Of a single file that grows no more is read than was told to be there (`grew`).
 - A large file that changed, or cannot be read, is told as failed, and the rest goes on.
 - Where the folder changed so that the place to go on from is gone, the walk begins anew, a bounded
   number of times.
@@ -29,14 +30,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from blake3 import blake3
-
 from tntd import limits
 from tntd.effects import Outbound
 from tntd.errors import RemoteError
 from tntd.machines import pack_record, records
-from tntd.machines.blocks import BlockHasher, block_bytes, block_count
+from tntd.machines.blocks import block_count
 from tntd.machines.lane_steps import Close, Do, End, Entries, LaneTrouble, Put, Read, Wait, Want
+from tntd.machines.leaving import Leaving
 from tntd.machines.records import (
     CHUNK,
     FILE_END_BYTES,
@@ -45,7 +45,7 @@ from tntd.machines.records import (
     Have,
     RecordType,
 )
-from tntd.tasks import PASSING, Entry, Failed, Large, Pack, Packed
+from tntd.tasks import PASSING, Entry, Failed, Pack, Packed
 
 CHANGED: Final = "the file changed while it was being sent"
 GONE: Final = "the file was removed or replaced while it was being sent"
@@ -61,56 +61,14 @@ class _Batch(NamedTuple):
     anew: bool
 
 
-class _File:
-    """A large file on its way."""
-
-    def __init__(self, number: int, large: Large, handle: int, asks: bool) -> None:
-        self.number = number
-        self.large = large
-        self.handle = handle
-        self.blocks = BlockHasher(large.size)
-        self.block_bytes = block_bytes(large.size)
-        self.offset = 0  # of the next range to read
-        self.announced = False
-        self.looked = False  # its first range was read
-        self.told_blocks = None if asks else 0  # how many of its blocks the receiver has
-        self.told = bytearray()  # their hashes, as far as they are here
-        self.compared = blake3(max_threads=1)  # of the block that may be skipped
-        self.differs = b""  # hash of the block at `offset`, where the receiver's is another
-        self.lost = ""
-
-    @property
-    def block(self) -> int:
-        """The block that the next range is in."""
-        return self.offset // self.block_bytes
-
-    @property
-    def block_end(self) -> int:
-        """Where that ends."""
-        return min((self.block + 1) * self.block_bytes, self.large.size)
-
-    @property
-    def compares(self) -> bool:
-        """Whether the next range is only to be hashed, since the receiver may have it."""
-        return not self.differs and self.offset < min(
-            (self.told_blocks or 0) * self.block_bytes, self.large.size
-        )
-
-    @property
-    def waits(self) -> bool:
-        """Whether the receiver has to say more before this can go on."""
-        if self.told_blocks is None:
-            return True
-        told = len(self.told) // HASH_BYTES
-        return told < self.told_blocks if self.lost else self.compares and told <= self.block
-
-
 class Sender:
     """What one lane sends.  `new_number` gives numbers for walks and open files that nobody else
     has."""
 
     def __init__(self, job: Outbound, new_number: Callable[[], int]) -> None:
         self._job = job
+        self._whole = not job.growing
+        self._known = job.then[0] if job.then is not None else 0  # bytes of a file that grows
         self._new_number = new_number
         self._walk = new_number()
         self._started = self._asks = False
@@ -118,7 +76,7 @@ class Sender:
         self._asked = False
         self._restarts = 0
         self._ahead: deque[_Batch] = deque()
-        self._current: _File | None = None
+        self._current: Leaving | None = None
         self._closing: deque[int] = deque()
         self._report: Entries | None = None
         self.bytes_sent = 0  # file data that went over this lane
@@ -134,6 +92,14 @@ class Sender:
         if not self._started:
             self._started, self._asks = True, asks
             self._begin = (number, after)
+
+    def grew(self, size: int, *, whole: bool) -> None:
+        """The file that grows has `size` bytes by now; `whole`: and that is all."""
+        if self._whole:
+            return
+        self._known, self._whole = max(size, self._known), whole
+        if self._current is not None:
+            self._current.grew(self._known, whole=whole)
 
     def packed(self, answer: Packed | Failed, handle: int) -> None:
         """The child answered; a large file that came along is open as `handle`.
@@ -160,7 +126,11 @@ class Sender:
         then, large = self._job.then, answer.large
         if then is None or large is None:
             return
-        if large.path or (large.size, large.mtime_ns, large.inode) != then:
+        if self._job.growing:
+            same = large.inode == then[2]  # its size is looked at with each range
+        else:
+            same = (large.size, large.mtime_ns, large.inode) == then
+        if large.path or not same:
             raise LaneTrouble("source", "the source changed after it was queued; send it again")
 
     def told(self, type: RecordType, plain: memoryview) -> None:
@@ -188,13 +158,12 @@ class Sender:
         record (CHUNKS) that counts as put from now on; 0 for none."""
         file = self._current
         assert file is not None
-        length = self._range(file)
+        compares, length = file.compares, file.length
         data = plain[CHUNK.size : CHUNK.size + length]
-        compares = file.compares
         file.looked = True
         file.offset += length
         if compares:
-            self._compare(file, data)
+            file.compare(data)
             return 0
         return self._send(file, plain, data)
 
@@ -234,27 +203,24 @@ class Sender:
         handle = self._new_number()
         return Do(Pack(self._walk, self._job.root, number, after, handle, only))
 
-    def _next_of(self, file: _File) -> Want:
+    def _next_of(self, file: Leaving) -> Want:
         if not file.announced:
-            return Put(RecordType.CHUNKS, records.entry_chunk(file.number, _entry_of(file.large)))
+            return Put(RecordType.CHUNKS, records.entry_chunk(file.number, file.entry()))
         if file.waits:
             return Wait(receiver=True)
         if file.lost:
             reason = file.lost.encode("utf-8", "replace")[: limits.ERROR_TEXT_CHARS_MAX]
             body = pack_record.encode_entry("failed", file.large.path, 0, 0, False, reason)
             return Put(RecordType.CHUNKS, records.entry_chunk(file.number, body))
-        if file.offset < file.large.size or not file.looked:
-            length = self._range(file)
-            last = file.offset + length == file.large.size
-            return Read(file.handle, file.large, file.offset, length, not file.looked, last)
+        if file.starves:
+            return Wait(receiver=False)
+        if not file.all_read:
+            large, offset, length = file.large, file.offset, file.length
+            last = offset + length == large.size
+            return Read(file.handle, large, offset, length, not file.looked, last, file.grows)
         end = bytearray(FILE_END_BYTES)
-        size, digest = file.large.size, file.blocks.digest()
-        records.put_file_end(memoryview(end), 0, file.number, size, digest)
+        records.put_file_end(memoryview(end), 0, file.number, file.large.size, file.digest())
         return Put(RecordType.CHUNKS, bytes(end))
-
-    def _range(self, file: _File) -> int:
-        """The length of the range to read."""
-        return min(limits.BLOCK_BYTES, file.block_end - file.offset)
 
     # -- packs ---------------------------------------------------------------------------
 
@@ -284,7 +250,12 @@ class Sender:
             entries = tuple(packed.entries)
             self._report = Entries(entries, packed.number, packed.after, self.size, batch.anew)
         if packed.large is not None:
-            self._current = _File(packed.number, packed.large, batch.handle, self._asks)
+            # It may have grown, and ended, since it was opened.
+            whole = not self._job.growing or (self._whole and packed.large.size == self._known)
+            self._current = Leaving(
+                packed.number, packed.large, batch.handle, asks=self._asks, whole=whole
+            )
+            self._current.grew(self._known, whole=self._whole)
 
     # -- large files ---------------------------------------------------------------------
 
@@ -292,7 +263,8 @@ class Sender:
         file = self._current
         if file is None or not file.announced or not self._asks or have.file != file.number:
             raise RemoteError("malformed", f"hashes of entry {have.file}, which is not the one")
-        if file.told_blocks is None and have.blocks <= block_count(file.large.size):
+        count = block_count(None if file.grows else file.large.size)
+        if file.told_blocks is None and have.blocks <= count:
             file.told_blocks = have.blocks
         elif have.blocks != file.told_blocks or not have.blocks:
             raise RemoteError("malformed", f"hashes of {have.blocks} blocks")
@@ -300,68 +272,41 @@ class Sender:
             raise RemoteError("malformed", f"hashes from block {have.first} on")
         file.told += have.hashes
 
-    def _compare(self, file: _File, data: memoryview) -> None:
-        file.compared.update(data)
-        end = file.offset == file.large.size or file.offset % file.block_bytes == 0
-        if not end:
-            return
-        hash = file.compared.digest()
-        file.compared = blake3(max_threads=1)
-        block = file.blocks.at // file.block_bytes
-        if hash == file.told[block * HASH_BYTES : (block + 1) * HASH_BYTES]:
-            file.blocks.skip(hash)
-        else:
-            file.differs, file.offset = hash, file.blocks.at
-
-    def _send(self, file: _File, plain: memoryview, data: memoryview) -> int:
+    def _send(self, file: Leaving, plain: memoryview, data: memoryview) -> int:
         at = 0
         if data:
             start = file.offset - len(data)
             at = records.put_chunk(plain, 0, ChunkKind.DATA, file.number, start, len(data))
             at += len(data)
-            self._hash(file, data)
+            file.sent(data)
             self.bytes_sent += len(data)
-        if file.offset == file.large.size and at + FILE_END_BYTES <= len(plain):
-            digest = file.blocks.digest()
+        if file.all_read and not file.waits and at + FILE_END_BYTES <= len(plain):
+            digest = file.digest()
             at = records.put_file_end(plain, at, file.number, file.large.size, digest)
             self._finish(file)
             self._pass_empty()
             at = self._announce(plain, at)
         return at
 
-    def _hash(self, file: _File, data: memoryview) -> None:
-        if not file.differs:
-            file.blocks.update(data)
-        elif file.offset == file.large.size or file.offset % file.block_bytes == 0:
-            # It was hashed a moment ago.  Should it have changed since, the receiver will see.
-            file.blocks.skip(file.differs)
-            file.differs = b""
-
     def _announce(self, plain: memoryview, at: int) -> int:
         """Put the entry of the next large file too, if it is known and there is room."""
         file = self._current
         if file is None:
             return at
-        body = _entry_of(file.large)
+        body = file.entry()
         if at + CHUNK.size + len(body) > len(plain):
             return at
         file.announced = True
         return records.put_entry(plain, at, file.number, body)
 
-    def _finish(self, file: _File) -> None:
+    def _finish(self, file: Leaving) -> None:
         """Its last chunk is on its way."""
         large = file.large
         state = "failed" if file.lost else "waiting"
         if not file.lost:
             self.size += large.size
-            self.digest = b"" if large.path else file.blocks.digest()
+            self.digest = b"" if large.path else file.digest()
         entry = Entry(large.path, large.size, state, file.lost)
         self._report = Entries((entry,), file.number + 1, large.path, self.size)
         self._closing.append(file.handle)
         self._current = None
-
-
-def _entry_of(large: Large) -> bytes:
-    return pack_record.encode_entry(
-        "file", large.path, large.size, large.mtime_ns, large.executable, b""
-    )

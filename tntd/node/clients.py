@@ -74,10 +74,12 @@ class Clients:
     def opened(self, number: int, local_user: bool) -> None:
         """A client connected."""
         self.all[number] = Client(number, local_user)
+        self._core.clients.add(number)
 
     def closed(self, number: int) -> None:
         """A client is gone."""
         self.all.pop(number, None)
+        self._core.clients.discard(number)
         for key in [key for key in self._pending if key[0] == number]:
             del self._pending[key]
 
@@ -95,6 +97,7 @@ class Clients:
         try:
             request = parse_request(line)
             self._asked.append((number, request.id))
+            self._core.client = number
             self._request(client, request)
         except BadRequest as error:
             self._bad(client, error)

@@ -85,6 +85,8 @@ class Core:
         self.silent: set[int] = set()  # contacts whose last link ended without an answer
         self.tasks: dict[int, Callable[[Answer], None]] = {}
         self.published = False
+        self.clients: set[int] = set()  # that are attached
+        self.client = 0  # whose request is being answered
         self._numbers = 0
 
     def reset(self) -> None:

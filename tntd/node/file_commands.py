@@ -44,6 +44,7 @@ class FileCommands:
         queue = self._queue
         return {
             "transfers.send": self._send,
+            "transfers.grown": self._grown,
             "transfers.list": self._list,
             "transfers.files": self._files,
             "transfers.accept": self._accept,
@@ -97,8 +98,35 @@ class FileCommands:
         if known is not None:
             rows = [self._rows.get(number) for number in known]
             return self._shown([row for row in rows if row is not None])
-        self._queue.sending.send(list(dict.fromkeys(contacts)), paths, ref, done)
+        to = list(dict.fromkeys(contacts))
+        self._queue.sending.send(to, paths, ref, done, growing=params.growing)
         return PENDING
+
+    def _grown(self, params: Params, reply: Reply) -> object:
+        assert isinstance(params, schema.GrownParams)
+        growing = self._queue.growing
+        rows = self._those_left(params.transfers)
+        if not params.end:
+            growing.grown(rows, params.bytes)
+            return self._shown([self._queue.transfers.fresh(row) for row in rows])
+
+        def done(problem: CommandError | None) -> None:
+            now = [row for each in rows if (row := self._rows.get(each.row)) is not None]
+            reply(problem or self._shown(now))
+
+        growing.ended(rows, params.bytes, done)
+        return PENDING
+
+    def _those_left(self, ids: list[str]) -> list[TransferRow]:
+        """Those of several transfers whose contact was not removed meanwhile; one at least."""
+        rows: list[TransferRow] = []
+        for position, id in enumerate(ids, 1):
+            try:
+                rows.append(self._queue.transfers.find(id))
+            except CommandError:
+                if position == len(ids) and not rows:
+                    raise
+        return rows
 
     def _list(self, params: Params, _reply: Reply) -> object:
         assert isinstance(params, schema.ListTransfersParams)

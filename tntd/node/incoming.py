@@ -277,7 +277,9 @@ class Incoming:
         if stale is not None:
             row = self._transfers.fall_back(stale) or row
         folder = row.folder or self._preferences.downloads(row.contact)
-        told = {"size": frame.size, "files": frame.files} if row.tree and not row.again else {}
+        told: dict[str, int] = {}
+        if row.open_ended and not row.again:
+            told = {"size": frame.size, "files": frame.files if row.tree else 1}
         self._rows.update(row.row, part=1, folder=folder, **told)
         moving = self._transfers.open_moving(row)
         moving.ticket = frame.ticket
@@ -306,7 +308,7 @@ class Incoming:
     def _grew(self, row: TransferRow, size: int) -> bool:
         """Whether it turned out larger than what is taken without a question; then it is asked."""
         limit = self._preferences.of(row.contact).auto_accept_bytes_max
-        if row.by_user or not row.tree or size <= max(limit, row.size):
+        if row.by_user or not row.open_ended or size <= max(limit, row.size):
             return False
         self._ask_anew(self.let_go(row), size)
         return True
@@ -378,7 +380,7 @@ class Incoming:
         )
 
     def _size_max(self, row: TransferRow) -> int:
-        if not row.tree:
+        if not row.open_ended:
             return row.size
         if row.by_user:
             return SIZE_MAX
@@ -443,7 +445,9 @@ class Incoming:
         """All of it is written and checked: to the disk with it, and to its place."""
         self._strikes.pop(moving.row, None)
         row = self._rows.get(moving.row)
-        if row is not None and not row.tree and event.size != row.size:
+        if row is not None and row.open_ended and not row.tree:
+            self._rows.update(row.row, size=event.size)
+        elif row is not None and not row.tree and event.size != row.size:
             self._fail(row, f"{event.size} bytes came, and {row.size} were offered")
             return
         self._arriving.begin(moving, event)

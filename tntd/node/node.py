@@ -80,6 +80,7 @@ class Node:
             "sent": self._mail.mark_sent,
             "offer": self._queue.outgoing.offer_expired,
             "again": self._queue.outgoing.again,
+            "unfed": self._queue.growing.expire,
             "still": self._queue.transfers.stands_still,
             "room": self._look_for_room,
             "discard": self._queue.parts.sweep,
@@ -198,7 +199,7 @@ class Node:
             ClientOpened: lambda event: clients.opened(event.client, event.local_user),
             ClientDrained: lambda event: clients.drained(event.client),
             LineTooLong: lambda event: clients.too_long(event.client),
-            ClientClosed: lambda event: clients.closed(event.client),
+            ClientClosed: self._client_closed,
             Started: self._start,
             ClockJumped: lambda _event: links.clock_jumped(),
             StopRequested: lambda _event: self._stop(),
@@ -217,6 +218,10 @@ class Node:
         self._preferences.tell_rates()
         self._queue.start()
         self._links.start()
+
+    def _client_closed(self, event: ClientClosed) -> None:
+        self._clients.closed(event.client)
+        self._queue.growing.client_gone(event.client)
 
     def _settings_changed(self) -> None:
         self._preferences.tell_rates()

@@ -10,7 +10,7 @@ a lane goes on from is the receiver's to say, because only what it has counts.
 from __future__ import annotations
 
 from tntd import limits
-from tntd.effects import Outbound, StartLane
+from tntd.effects import GrowLane, Outbound, StartLane
 from tntd.events import LaneEntries, LaneFailed, LaneFinished
 from tntd.machines.naming import show_path
 from tntd.machines.pulse import backoff
@@ -272,14 +272,28 @@ class Outgoing:
         return not taken and row.row not in self._backing_off
 
     def _begin(self, row: TransferRow) -> None:
-        assert row.source is not None
-        moving = self._transfers.open_moving(row)
-        self._core.ask(Inspect(row.source), lambda answer: self._looked(moving, answer))
+        self._look(self._transfers.open_moving(row), row)
 
-    def _looked(self, moving: Moving, answer: Answer) -> None:
+    def _look(self, moving: Moving, row: TransferRow) -> None:
+        assert row.source is not None
+        self._core.ask(
+            Inspect(row.source),
+            lambda answer: self._looked(moving, answer, grew=bool(row.growing)),
+        )
+
+    def grew(self, row: TransferRow) -> None:
+        """More is known of what grows, or that it was all: tell the lane, if there is one."""
+        moving = self._transfers.moving.get(row.row)
+        if moving is not None and moving.asked:
+            self._core.emit(GrowLane(moving.lane, row.size, whole=not row.growing))
+
+    def _looked(self, moving: Moving, answer: Answer, *, grew: bool) -> None:
         row, route = self._rows.get(moving.row), self._core.routes.get(moving.contact)
         if row is None or self._transfers.moving.get(moving.row) is not moving or route is None:
             return  # given up meanwhile
+        if grew and not row.growing:
+            self._look(moving, row)  # it has ended since it was looked at
+            return
         if isinstance(answer, Failed) and answer.code in PASSING:
             self._wait(moving, answer.text)
             return
@@ -287,9 +301,7 @@ class Outgoing:
             text = answer.text if isinstance(answer, Failed) else "cannot be read"
             self.cancel(row, f"the source: {text}", failed=True)
             return
-        now = (answer.kind, answer.size, answer.mtime_ns, answer.inode)
-        then = ("folder",) if row.tree else ("file", row.size, row.mtime_ns, row.inode)
-        if now[: len(then)] != then:
+        if not _same(row, answer):
             self.cancel(row, "the source changed after it was queued; send it again", failed=True)
             return
         moving.ticket = self._core.random(16)
@@ -306,7 +318,8 @@ class Outgoing:
     def _job(self, row: TransferRow) -> Outbound:
         assert row.source is not None
         if not row.tree:
-            return Outbound(row.source, then=(row.size, row.mtime_ns, row.inode))
+            then = row.size, row.mtime_ns, row.inode
+            return Outbound(row.source, then=then, growing=bool(row.growing))
         if not row.again:
             return Outbound(row.source)
         paths, room = [], AGAIN_PATHS_BYTES_MAX
@@ -434,3 +447,13 @@ class Outgoing:
         row = self._rows.get(number)
         if row is not None:
             self.run(row.contact)
+
+
+def _same(row: TransferRow, now: Inspected) -> bool:
+    """Whether what is to be sent is what was queued, or has grown as it should."""
+    if row.tree:
+        return now.kind == "folder"
+    if row.growing:
+        return (now.kind, now.inode) == ("file", row.inode)
+    then = ("file", row.size, row.mtime_ns, row.inode)
+    return (now.kind, now.size, now.mtime_ns, now.inode) == then

@@ -6,6 +6,7 @@ from tntd.errors import Code, CommandError
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
 from tntd.machines.naming import show_path
 from tntd.node.core import Core
+from tntd.node.growing import Growing
 from tntd.node.incoming import Incoming
 from tntd.node.mail import Mail
 from tntd.node.outgoing import Outgoing
@@ -28,6 +29,7 @@ class Queue:
         self.transfers = Transfers(core, self.parts)
         self.sending = Sending(core, mail, self.parts)
         self.outgoing = Outgoing(core, mail, self.transfers)
+        self.growing = Growing(core, mail, self.transfers, self.outgoing, self.sending)
         self.incoming = Incoming(core, mail, self.transfers, self.parts, preferences)
         self.steering = Steering(
             core, mail, self.transfers, self.outgoing, self.incoming, self.sending
@@ -37,12 +39,14 @@ class Queue:
     def reset(self) -> None:
         """Forget all that is not in the store."""
         self.outgoing.reset()
+        self.growing.reset()
         self.incoming.reset()
 
     def start(self) -> None:
         """Go on from what the store says."""
         self.outgoing.start()
         self.sending.start()
+        self.growing.start()
         self.incoming.start()
         self.parts.clean_spool()
 

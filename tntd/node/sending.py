@@ -41,6 +41,7 @@ class Send:
     paths: list[bytes]
     ref: str | None
     reply: SendReply
+    feeder: int = 0  # the client that will tell how it grows
     found: list[Found] = field(default_factory=list)
 
 
@@ -51,21 +52,33 @@ class Sending:
         self._core = core
         self._mail = mail
         self._parts = parts
+        self.on_growing: Callable[[int, int], None]  # a row, and the client that feeds it
         self._rows = core.store.transfers
 
     def send(
-        self, contacts: list[ContactRow], paths: list[bytes], ref: str | None, reply: SendReply
+        self,
+        contacts: list[ContactRow],
+        paths: list[bytes],
+        ref: str | None,
+        reply: SendReply,
+        *,
+        growing: bool = False,
     ) -> None:
-        """Queue every path for every contact.  Replies with CommandError(PATH) for a bad path,
-        raises CommandError(NOT_ACCEPTED)."""
+        """Queue every path for every contact; of one that is `growing`, growing.py hears how much
+        there is.  Replies with CommandError(PATH) for a bad path, raises
+        CommandError(NOT_ACCEPTED, INVALID_PARAMS)."""
         for contact in contacts:
             require_accepted(contact)
-        self._look(Send([contact.row for contact in contacts], paths, ref, reply))
+        if growing and (len(paths) != 1 or not self._parts.spooled(paths[0])):
+            text = "what is growing is one file in the spool"
+            raise CommandError(Code.INVALID_PARAMS, text, "see tntd/control/README.md")
+        feeder = self._core.client if growing else 0
+        self._look(Send([contact.row for contact in contacts], paths, ref, reply, feeder))
 
     def start(self) -> None:
         """Counts that a restart has interrupted begin anew."""
         for row in self._rows.live():
-            if row.outgoing and row.counting:
+            if row.outgoing and row.counting and row.tree:
                 self._count_on(row.row, self._core.number())
 
     def _look(self, send: Send) -> None:
@@ -110,14 +123,16 @@ class Sending:
         known = None if send.ref is None else store.get_client_ref("transfers", send.ref)
         if known is not None:
             return [row for each in known if (row := self._rows.get(each)) is not None]
-        rows = [self._add(contact, found) for contact in contacts for found in send.found]
+        feeder = send.feeder
+        rows = [self._add(contact, found, feeder) for contact in contacts for found in send.found]
         if send.ref is not None:
             numbers = [row.row for row in rows]
             store.set_client_ref("transfers", send.ref, numbers, self._core.now.wall_ms)
         return rows
 
-    def _add(self, contact: ContactRow, found: Found) -> TransferRow:
+    def _add(self, contact: ContactRow, found: Found, feeder: int) -> TransferRow:
         id, seen = self._core.random(16), found.seen
+        growing = feeder > 0 and seen.kind == "file"
         counted = found.counted or Counted(1, seen.size, True)
         row = self._rows.add(
             id,
@@ -128,7 +143,8 @@ class Sending:
             source=found.path,
             size=counted.bytes,
             files=counted.files,
-            counting=int(not counted.end),
+            counting=int(growing or not counted.end),
+            growing=int(growing),
             inode=seen.inode,
             mtime_ns=seen.mtime_ns,
             executable=int(seen.executable),
@@ -139,7 +155,9 @@ class Sending:
         # The envelope has the transfer's id, so that its acknowledgement finds the transfer.
         self._mail.put(contact.row, offer(row), id)
         self._core.publish("transfer.state", row.row, state="queued")
-        if row.counting:
+        if growing:
+            self.on_growing(row.row, feeder)
+        elif row.counting:
             self._count_on(row.row, found.walk)
         return row
 

@@ -85,6 +85,8 @@ class Steering:
             reply([self._steer(row, "again")])
             return
         contact = self._core.store.contacts.get(row.contact)
+        if row.growing:
+            raise _wrong(row, "it came from a pipe, of which nothing is kept; fill the pipe again")
         if not row.outgoing or row.source is None or contact is None:
             raise _wrong(row, "ask the sender to send it again")
         self._sending.send([contact], [row.source], self._again_ref(row), reply)

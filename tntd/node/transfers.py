@@ -80,6 +80,12 @@ class Transfers:
             )
         return found[0]
 
+    def fresh(self, row: TransferRow) -> TransferRow:
+        """The row as it is by now."""
+        found = self._rows.get(row.row)
+        assert found is not None
+        return found
+
     def _matching(self, prefix: str) -> list[TransferRow]:
         if not 4 <= len(prefix) <= 26:
             return []

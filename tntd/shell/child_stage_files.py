@@ -77,7 +77,7 @@ def _open(folder: Folder, name: bytes) -> int:
 
 def _fit(descriptor: int, size: int) -> os.stat_result:
     """Cut what is too long, set space aside; what there is then."""
-    if os.fstat(descriptor).st_size > size:
+    if 0 <= size < os.fstat(descriptor).st_size:
         os.ftruncate(descriptor, size)
     found = os.fstat(descriptor)
     if size >= _RESERVE_FROM_BYTES:
@@ -134,8 +134,10 @@ def _copy_some(base: int, target: int, at: int, length: int) -> int:
 
 
 def finish_entry(task: FinishEntry, given: int | None) -> Done:
-    """Give an open file its mode and time."""
+    """Give an open file its length, mode and time."""
     descriptor = _given(given)
+    if 0 <= task.size < os.fstat(descriptor).st_size:
+        os.ftruncate(descriptor, task.size)
     child_file.set_mode(descriptor, task.executable)
     child_file.set_time(descriptor, task.mtime_ns, time.time_ns())
     return Done()

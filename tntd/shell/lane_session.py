@@ -21,7 +21,7 @@ from enum import Enum, auto
 from typing import Final
 
 from tntd import limits
-from tntd.effects import OpenLane, Outbound, StartLane
+from tntd.effects import GrowLane, OpenLane, Outbound, StartLane
 from tntd.errors import RemoteError
 from tntd.events import LaneFailed, LaneFinished, LaneOpened, LaneProgressed
 from tntd.machines import lane_keys, records
@@ -108,6 +108,12 @@ class Lane:
         """The receiver is ready: files may go out, once the lane is open."""
         if isinstance(self._mover, Outgoing):
             self._mover.start(effect)
+            self.resume()
+
+    def grow(self, effect: GrowLane) -> None:
+        """There is more of the file that goes out, or it has ended."""
+        if isinstance(self._mover, Outgoing):
+            self._mover.grew(effect.size, whole=effect.whole)
             self.resume()
 
     def channel_for(self, sock: socket.socket) -> Channel:

@@ -21,7 +21,7 @@ from tntd.machines.squeeze import Gauge, Squeezer
 from tntd.shell.files import OpenFile, read_at, words
 from tntd.shell.lane_channel import Channel
 from tntd.shell.lane_shared import Shared
-from tntd.tasks import Answer, Failed, Large, Pack, Packed
+from tntd.tasks import Answer, Failed, Pack, Packed
 
 
 class Outgoing:
@@ -79,6 +79,12 @@ class Outgoing:
         """The receiver is ready for what comes from there on."""
         self._machine.start(effect.number, effect.after, effect.asks)
         self._started = True
+
+    def grew(self, size: int, *, whole: bool) -> None:
+        """The file that grows has so many bytes by now; `whole`: and that is all."""
+        self._machine.grew(size, whole=whole)
+        if not self.due:
+            self._wait = None
 
     def may_squeeze(self) -> None:
         """The receiver can open what is squeezed."""
@@ -181,13 +187,13 @@ class Outgoing:
         if file is None:
             raise LaneTrouble("source", "the file is not open any more")
         try:
-            problem = _difference(file, want.large) if want.first else ""
+            problem = _difference(file, want) if want.first else ""
             if not problem and not self._fill(file, want):
-                problem = _difference(file, want.large) or CHANGED
+                problem = _difference(file, want) or CHANGED
             if self._wait is not None:
                 return False
             if not problem and want.last:
-                problem = _difference(file, want.large)
+                problem = _difference(file, want)
         except OSError as error:
             problem = f"the file cannot be read: {words(error)}"
         if problem:
@@ -236,9 +242,12 @@ class Outgoing:
         self._wake()
 
 
-def _difference(file: OpenFile, then: Large) -> str:
-    """What became of the file that was opened; "" where it is the same still.  Raises OSError."""
-    now = os.fstat(file.descriptor)
+def _difference(file: OpenFile, want: Read) -> str:
+    """What became of the file that was opened; "" where it is the same still, but for what it has
+    grown as it should.  Raises OSError."""
+    now, then = os.fstat(file.descriptor), want.large
+    if want.growing and now.st_ino == then.inode and now.st_size >= then.size:
+        return ""
     same = (now.st_size, now.st_mtime_ns, now.st_ino) == (then.size, then.mtime_ns, then.inode)
     if same and now.st_ctime_ns == then.ctime_ns:
         return ""

@@ -15,7 +15,7 @@ from logging import Logger
 from typing import Final
 
 from tntd import limits
-from tntd.effects import LimitLanes, OpenLane, StartLane
+from tntd.effects import GrowLane, LimitLanes, OpenLane, StartLane
 from tntd.events import LaneFailed
 from tntd.machines import lane_keys
 from tntd.shell.children import Children
@@ -64,6 +64,12 @@ class Lanes:
         found = self._lanes.get(effect.lane)
         if found is not None:
             found.begin(effect)
+
+    def grow(self, effect: GrowLane) -> None:
+        """There is more of what an outgoing lane sends; does nothing where there is no such."""
+        found = self._lanes.get(effect.lane)
+        if found is not None:
+            found.grow(effect)
 
     def limit(self, effect: LimitLanes) -> None:
         """Change how fast lanes may go."""

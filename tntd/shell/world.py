@@ -33,6 +33,9 @@ class Lanes(Protocol):
     def start(self, effect: effects.StartLane) -> None:
         """Let an outgoing lane send."""
 
+    def grow(self, effect: effects.GrowLane) -> None:
+        """Send more of a file that grows."""
+
     def limit(self, effect: effects.LimitLanes) -> None:
         """Change how fast lanes may go."""
 
@@ -84,6 +87,7 @@ class World:
             effects.Vouch: listener.vouch,
             effects.OpenLane: self._open_lane,
             effects.StartLane: lanes.start,
+            effects.GrowLane: lanes.grow,
             effects.LimitLanes: lanes.limit,
             effects.CloseLane: lambda effect: lanes.close(effect.lane),
             effects.CloseHandle: lambda effect: files.close(effect.handle),

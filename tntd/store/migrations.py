@@ -106,6 +106,7 @@ _FIRST = (
         size INTEGER NOT NULL,
         files INTEGER NOT NULL DEFAULT 1,
         counting INTEGER NOT NULL DEFAULT 0,
+        growing INTEGER NOT NULL DEFAULT 0,
         inode INTEGER NOT NULL DEFAULT 0,
         mtime_ns INTEGER NOT NULL,
         executable INTEGER NOT NULL,

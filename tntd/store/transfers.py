@@ -16,8 +16,10 @@ class TransferRow:
     """A transfer.
 
     `source` is the absolute path of what goes out, `inode` and `mtime_ns` are a single file's when
-    it was queued.  `folder` and `chosen` are where what comes in is to stand, committed before
-    it is put there; `final_ctime_ns` is when that was, and `inode` then what stands there.
+    it was queued.  While `counting`, `size` and `files` are what is known so far; `growing`: it
+    comes from a pipe whose end has not come (or never came).  `folder` and `chosen` are where what
+    comes in is to stand, committed before it is put there; `final_ctime_ns` is when that was, and
+    `inode` then what stands there.
     `place` orders the queue.  `by_user`: our user took the offer.  `again`: only files that failed
     before are sent, into `chosen`; `merging`: all of them are here and being moved there.
     `kept` files of it, of `bytes_kept` bytes, are in `tree_files`; of those for which there was no
@@ -40,6 +42,7 @@ class TransferRow:
     size: int
     files: int
     counting: bool
+    growing: bool
     inode: int
     mtime_ns: int
     executable: bool
@@ -79,6 +82,11 @@ class TransferRow:
     def tree(self) -> bool:
         """Whether it is a folder."""
         return self.kind == "folder"
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether more may come than was offered."""
+        return self.tree or bool(self.counting)
 
     @property
     def ended(self) -> bool:
