@@ -392,7 +392,7 @@ def test_a_stage_that_is_gone(world: World, tmp_path: Path) -> None:
     stage = world.stage(tmp_path / "there", tree=True)
     shutil.rmtree(stage)
     connect(world, root, inbound(tmp_path / "there", 9 * MIB, tree=True))
-    assert world.wait(LaneFailed, RECEIVER).code == "storage"
+    assert world.wait(LaneFailed, RECEIVER).code == "away"
 
 
 # -- the source ---------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def pack(**fields: object) -> bytes:
 
 def refused() -> Iterator[tuple[str, int, bytes]]:
     """What is refused, and with which code."""
-    for kind in (0, 4, 15, 22, 255, 65_535):
+    for kind in (0, 4, 15, 23, 255, 65_535):
         yield "unknown", kind, pack(text="?")
     for kind in KINDS:
         for body in (b"", b"\xc1", b"\x80", b"\x91\x80", b"\xdf\xff\xff\xff\xff", b"\x81\xa1z"):

@@ -16,7 +16,7 @@ from tntd.node.incoming import Incoming
 from tntd.node.mail import Mail
 from tntd.node.outgoing import Outgoing
 from tntd.node.present import item_id
-from tntd.node.sending import Sending, SendReply
+from tntd.node.sending import Sending, SendReply, offer
 from tntd.node.transfers import Transfers
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import NONE_BEYOND, TransferRow
@@ -111,6 +111,9 @@ class Steering:
     def _steer(self, row: TransferRow, act: str) -> TransferRow:
         fresh = self._acts[act](row)
         self._mail.put(row.contact, Steer(transfer=row.id, act=act))
+        if act == "again" and row.outgoing and not fresh.accepted:
+            # It failed before we heard that they take it (a copy of us did): ask once more.
+            self._mail.put(row.contact, offer(fresh))
         return fresh
 
     def _is_arriving(self, row: TransferRow) -> bool:

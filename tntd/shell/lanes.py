@@ -17,7 +17,7 @@ from typing import Final
 from tntd import limits
 from tntd.effects import GrowLane, LimitLanes, OpenLane, StartLane
 from tntd.events import LaneFailed
-from tntd.machines import lane_keys
+from tntd.machines import lane_keys, squeeze
 from tntd.shell.children import Children
 from tntd.shell.cuts import CutLog
 from tntd.shell.files import Files
@@ -37,6 +37,7 @@ class Lanes:
     """All lanes of the daemon."""
 
     def __init__(self, loop: Loop, files: Files, children: Children, logger: Logger) -> None:
+        squeeze.available()  # loaded now, not when there may be no descriptor left
         self._loop = loop
         self._cuts = CutLog(loop)
         self._shared = Shared(loop, files, children, logger, Throttles(loop))
