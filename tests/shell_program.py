@@ -96,6 +96,9 @@ class NoLanesEither(NoLanes):
     def limit(self, effect: object) -> None:
         raise NotImplementedError
 
+    def grow(self, effect: object) -> None:
+        raise NotImplementedError
+
     def close(self, lane: int) -> None:
         raise NotImplementedError
 

@@ -7,7 +7,7 @@ from tntd.effects import Inbound
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
 from tntd.node.present import item_id
 from tntd.tasks import Inspect, Inspected, PrepareStage
-from tntd.wire.frames import LaneOffer, Offer
+from tntd.wire.frames import LaneAnswer, LaneOffer, Offer
 
 FREE = Inspected("folder", 0, 1, 1, 1, 1, False, 1 << 50)
 STAGE = Inspected("folder", 1, 1, 1, 1, 1, False, 1 << 50)
@@ -73,3 +73,16 @@ def test_a_folder_that_grows_past_the_limit_on_its_way_is_asked_for_and_goes_on(
     assert isinstance(job, Inbound)
     assert (job.number, job.after, job.bytes_done) == (3, b"b", 5)
     assert job.size_max > 1 << 60
+
+
+def test_a_sender_whose_count_passes_the_limit_in_mid_lane_is_told_that_the_lane_is_over() -> None:
+    """It may have written its last byte, and wait for a result that will not come."""
+    taking = Taking()
+    taking.open()
+    with taking.bench.store.transaction():
+        taking.bench.store.transfers.update(taking.row.row, counting=1)
+    more = {"kind": "folder", "name": b"tree", "files": 9, "mtime_ns": 1, "executable": False}
+    taking.say(Offer(transfer=ID, size=20 << 30, counting=False, **more))  # type: ignore[arg-type]
+    assert taking.row.state == "offered"
+    answers = [each for each in taking.link_frames() if isinstance(each, LaneAnswer)]
+    assert [each.code for each in answers] == ["", "undecided"]

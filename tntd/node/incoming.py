@@ -118,8 +118,11 @@ class Incoming:
         """They have counted more of their folder, which may be on its way meanwhile."""
         if self._arriving.has(row.row):
             return  # all of it is here
+        moving = self._transfers.moving.get(row.row)
         if row.state == "offered" or not self._grew(row, offer.size):
             self._rows.update(row.row, size=offer.size)
+        elif moving is not None:
+            self._answer(moving, row, "undecided")  # they may have sent all of it by now
         self._rows.update(row.row, files=offer.files, counting=int(offer.counting))
         if row.state == "offered":
             self._core.publish("transfer.offered", row.row)
