@@ -50,6 +50,10 @@ class Feeder:
         self._seen_at = machine.heap.now
         self._step()
 
+    def forget(self) -> None:
+        """The daemon's history is another one now."""
+        self._client.forget()
+
     # -- its life ------------------------------------------------------------------------
 
     def _step(self) -> None:

@@ -233,6 +233,8 @@ class World:
         self.watcher.restored(machine)
         self.users[machine.name].client.forget()
         self.users[machine.name].guest.forget()
+        for feeder in self.users[machine.name].feeders:
+            feeder.forget()
         self.heap.after(self.faults.start_s + 0.1, machine.start)
 
 
