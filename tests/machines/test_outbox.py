@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tntd import limits
-from tntd.machines.outbox import Ours, Standing, Theirs, Verdict, Window, judge, stand
+from tntd.machines.outbox import Ours, Standing, Theirs, Verdict, Window, forgot, judge, stand
 
 E1, E2 = b"1" * 16, b"2" * 16
 
@@ -33,6 +33,14 @@ def test_the_same_number_with_another_id_renews() -> None:
     # A backup was restored, and new messages took the numbers of lost ones.
     assert stand(Ours(E1, 9, 3, b"c"), Theirs(E1, 7, b"g"), b"G") is Standing.RENEW
     assert stand(Ours(E1, 9, 3, b"c"), Theirs(E1, 3, b"C"), None) is Standing.RENEW
+
+
+def test_a_loss_is_seen_also_once_it_was_skipped() -> None:
+    ours = Ours(E1, 5, 3, b"c")
+    assert forgot(ours, Theirs(None, 0, None)) and forgot(ours, Theirs(E1, 2, b"b"))
+    assert forgot(ours, Theirs(E1, 3, None))
+    assert not forgot(ours, Theirs(E1, 3, b"c")) and not forgot(ours, Theirs(E1, 4, b"d"))
+    assert not forgot(Ours(E1, 0, 0, None), Theirs(E1, 0, None))
 
 
 def test_a_twin_is_told_from_a_repetition() -> None:

@@ -60,9 +60,14 @@ def stand(ours: Ours, theirs: Theirs, id_at_received: bytes | None) -> Standing:
 
 
 def forgot(ours: Ours, theirs: Theirs) -> bool:
-    """Whether they have less than they once acknowledged: their memory was lost, or is older."""
+    """Whether they have less than they once acknowledged: their memory was lost, or is older.
+
+    Who has skipped over what was lost tells the number up to which they did, without an id: what
+    they said of it before may have been cut off on its way.
+    """
     if theirs.epoch == ours.epoch:
-        return theirs.received < ours.acked
+        skipped = 0 < theirs.received == ours.acked and theirs.received_id is None
+        return theirs.received < ours.acked or skipped
     return ours.acked > 0
 
 
