@@ -190,11 +190,19 @@ class Links:
             case LinkError():
                 self._told(link, frame)
             case Envelope():
-                self._mail.take_envelope(self._row(link), link.number, frame)
+                self._envelope(link, frame)
             case Ack():
                 self._mail.take_ack(self._row(link), frame)
             case _:
                 self.handlers[type(frame)](self._row(link), frame)
+
+    def _envelope(self, link: Link, envelope: Envelope) -> None:
+        row, told = self._row(link), link.session.trusted
+        if told is not None and envelope.epoch == told.epoch != row.in_epoch:
+            # Two links were up: what they said on the other one before came in after this.
+            self._mail.take_epoch(row, told)
+            row = self._row(link)
+        self._mail.take_envelope(row, link.number, envelope)
 
     def _row(self, link: Link) -> ContactRow:
         row = self._rows.get(link.contact)

@@ -87,7 +87,7 @@ class Mail:
 
     def take_trusted(self, row: ContactRow, trusted: Trusted) -> bool:
         """Compare memories; True where ours had to be renewed and Trusted is to be said again."""
-        self._take_epoch(row, trusted)
+        self.take_epoch(row, trusted)
         theirs = Theirs(trusted.peer_epoch, trusted.received, trusted.received_id)
         ours = Ours(row.out_epoch, row.out_highest, row.out_acked, row.out_acked_id)
         standing = stand(ours, theirs, self._outbox.id_at(row.row, trusted.received))
@@ -99,7 +99,8 @@ class Mail:
             self._doubts.add(row.row)
         return standing is Standing.RENEW
 
-    def _take_epoch(self, row: ContactRow, trusted: Trusted) -> None:
+    def take_epoch(self, row: ContactRow, trusted: Trusted) -> None:
+        """From now on their envelopes are of this epoch, the latest or one that came before."""
         upto = row.in_upto
         if trusted.epoch != row.in_epoch:
             # A renewed outbox, or another copy of it: what was known of this one is known still.
