@@ -12,6 +12,12 @@ from harness import Daemon, wait_for
 from moving import MIB, Start, digest, make, pair, send, transfer, wait_state
 
 
+def moves(daemon: Daemon, id: str, more: int) -> bool:
+    """Whether more than so many bytes of it came over a lane that is open."""
+    found = transfer(daemon, id)
+    return bool(found["state"] == "active" and found["bytes_done"] > more)
+
+
 def until_half(bob: Daemon, id: str, size: int) -> None:
     wait_for(lambda: transfer(bob, id)["bytes_done"] > size // 2, 60, "half of it is there")
 
@@ -51,6 +57,25 @@ def test_a_sender_that_was_killed_tells_what_it_sent_twice(daemon: Start, home: 
     assert 0 < came < size
     alice.start()
     assert wait_state(alice, sent["id"], "done")["bytes_resent"] == came
+
+
+def test_what_was_sent_twice_is_counted_though_both_were_killed_one_after_the_other(
+    daemon: Start, home: Path
+) -> None:
+    """Each has forgotten a lane, of which the other one knows."""
+    alice, bob = pair(daemon, home)
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=200 * 1024)
+    size = MIB - 1  # one block, of which a piece is not kept
+    (sent,) = send(alice, "bob", make(home / "small", size))
+    some, came = 300 * 1024, 0
+    for victim, other in ((bob, alice), (alice, bob), (alice, bob)):
+        for each in (bob, alice):
+            wait_for(lambda each=each: moves(each, sent["id"], some), 60, "some of it is there")
+        victim.kill9()
+        known = wait_state(other, sent["id"], "queued")["bytes_done"]
+        came += known if victim is alice else some
+        victim.start()
+    assert wait_state(alice, sent["id"], "done")["bytes_resent"] >= came
 
 
 def test_a_part_that_was_damaged_is_mended(daemon: Start, home: Path) -> None:

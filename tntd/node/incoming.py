@@ -284,6 +284,7 @@ class Incoming:
         if row.open_ended and not row.again:
             told = {"size": frame.size, "files": frame.files if row.tree else 1}
         self._rows.update(row.row, part=1, folder=folder, **told)
+        self._transfers.hear_count(row, frame.sent)
         moving = self._transfers.open_moving(row)
         moving.ticket = frame.ticket
         size, reserve = int(told.get("size", row.size)), self._core.settings.reserve_bytes
@@ -352,6 +353,7 @@ class Incoming:
                 number=job.number,
                 after=job.after,
                 asks=job.asks,
+                received=row.bytes_sent,
             ),
         )
 

@@ -306,7 +306,11 @@ class Outgoing:
             return
         moving.ticket = self._core.random(16)
         lane_offer = LaneOffer(
-            ticket=moving.ticket, transfer=row.id, size=row.size, files=row.files
+            ticket=moving.ticket,
+            transfer=row.id,
+            size=row.size,
+            files=row.files,
+            sent=row.bytes_sent,
         )
         self._core.send(route.link, lane_offer)
         self._core.timers.set(("offer", row.row), self._core.now.boot + LANE_ANSWER_TIMEOUT_S)
@@ -352,6 +356,7 @@ class Outgoing:
             return
         self._core.timers.cancel(("offer", row.row))
         if not frame.code:
+            self._transfers.hear_count(row, frame.received)
             self._transfers.look_back(row, frame.number)
             if route.dialled:
                 self._transfers.open_lane(moving, route, contact, self._job(row))

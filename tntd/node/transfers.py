@@ -207,6 +207,12 @@ class Transfers:
             parts.discard(row)
         return self.move(row, state, error=error)
 
+    def hear_count(self, row: TransferRow, count: int) -> None:
+        """The other side knows of so many bytes that went over lanes that have ended; each counts
+        what the other forgets where it is killed."""
+        if row.bytes_sent < count <= limits.TREE_BYTES_MAX:
+            self._rows.update(row.row, bytes_sent=count)
+
     def progressed(self, event: LaneProgressed) -> None:
         """Bytes went through a lane."""
         moving = self._by_lane.get(event.lane)

@@ -113,17 +113,20 @@ class LinkError(Frame, frozen=True, kw_only=True):
 
 class LaneOffer(Frame, frozen=True, kw_only=True):
     """The sender of a transfer is ready to send it over a lane with this ticket.  `size` and
-    `files` are what it has counted by now."""
+    `files` are what it has counted by now, `sent` the bytes of it that went over all its lanes as
+    far as it knows: whoever was killed has forgotten a lane, the other one has not."""
 
     ticket: Id
     transfer: Id
     size: Number = 0
     files: Number = 0
+    sent: Number = 0
 
 
 class LaneAnswer(Frame, frozen=True, kw_only=True):
     """The receiver is ready for that lane (`code` empty), or why it is not (`text` in words).  It
-    has the entries before `number`, the last of which is `after`; `asks`: see LANE.md."""
+    has the entries before `number`, the last of which is `after`; `asks`: see LANE.md; `received`
+    is the counterpart of `sent` in LaneOffer."""
 
     ticket: Id
     transfer: Id
@@ -132,6 +135,7 @@ class LaneAnswer(Frame, frozen=True, kw_only=True):
     number: Annotated[int, msgspec.Meta(ge=0, le=limits.TREE_ENTRIES_MAX)] = 0
     after: TreePath = b""
     asks: bool = False
+    received: Number = 0
 
 
 TYPES: Final[dict[int, type[Frame]]] = {
