@@ -68,8 +68,9 @@ TURN_FAILED_PAUSE_S: Final = 0.1  # so that a disk that stays full does not make
 STORE_IDLE_S: Final = 1.0  # without a commit, before the store is told that it may tidy up
 
 # -- lanes --------------------------------------------------------------------------------
-RECORD_PLAIN_BYTES_MAX: Final = 256 * KIB + 64  # a 256 KiB block and its chunk header
-BLOCK_BYTES: Final = 256 * KIB
+BLOCK_BYTES: Final = 512 * KIB  # of a large file in one record
+RECORD_PLAIN_BYTES_MAX: Final = BLOCK_BYTES + 64  # a block and its chunk header
+PACK_PLAIN_BYTES_MAX: Final = 256 * KIB + 64  # of small files
 LANE_KEY_BYTES_MAX: Final = 256 * GIB  # then a new ticket
 LANE_HELLO_BYTES_MAX: Final = 1 * KIB  # from somebody who has not proved anything yet
 LANE_CHUNKS_MAX: Final = 8192  # in one record: 256 KiB of empty files have about 5,000

@@ -22,7 +22,7 @@ SIZES = {
     "frames": limits.FRAME_BYTES_MAX,
     "bodies": limits.ENVELOPE_BODY_BYTES_MAX,
     "lane": SIZE,
-    "pack": limits.RECORD_PLAIN_BYTES_MAX,
+    "pack": limits.PACK_PLAIN_BYTES_MAX,
     "request_line": SIZE,
     "config_file": 64 * limits.KIB,
     "key_file": limits.KIB,

@@ -38,16 +38,18 @@ def test_a_record_goes_and_comes() -> None:
     out, plain = memoryview(bytearray(MAX + 100)), memoryview(bytearray(MAX))
     sealer, opener = Sealer(b"k" * 32), Opener(b"k" * 32, records.RECEIVER_TAKES)
     opener.opens_squeezed = True
-    small = Squeezer().block(1, memoryview(TEXT))
-    assert small is not None and len(small) < len(TEXT) // 3
-    for type, content, flags in (
-        (RecordType.CHUNKS, small, records.SQUEEZED),
-        (RecordType.CHUNKS, NOISE, 0),
-        (RecordType.PACK, small, records.SQUEEZED),
+    for type, content in (
+        (RecordType.CHUNKS, TEXT),
+        (RecordType.CHUNKS, NOISE),
+        (RecordType.PACK, TEXT[: limits.PACK_PLAIN_BYTES_MAX]),
     ):
-        length = sealer.seal(type, content, out, flags)
+        small = Squeezer().block(1, memoryview(content))
+        assert (small is None) == (content is NOISE)
+        assert small is None or len(small) < len(content) // 3
+        flags = records.SQUEEZED if small else 0
+        length = sealer.seal(type, small or content, out, flags)
         record = opener.open(out[:length], plain)
-        assert (record.type, record.plain) == (type, TEXT if flags else content)
+        assert (record.type, record.plain) == (type, content)
 
 
 @pytest.mark.parametrize(

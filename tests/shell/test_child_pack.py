@@ -52,7 +52,7 @@ class Sender:
         task = Pack(walk, self.root, self.number, self.after, 9, self.only)
         answer, opened = do(task)
         assert isinstance(answer, Packed), answer
-        assert len(answer.plain) <= limits.RECORD_PLAIN_BYTES_MAX
+        assert len(answer.plain) <= limits.PACK_PLAIN_BYTES_MAX
         if answer.plain:
             self.records += 1
             self.items += pack_record.parse(answer.plain, self.number)

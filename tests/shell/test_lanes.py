@@ -520,8 +520,11 @@ def test_a_source_that_cannot_be_read(
 ) -> None:
     monkeypatch.setattr(files_module, "_NOWAIT", 0)
     monkeypatch.setattr(files_module, "_POSITIONED", True)
+    failed = Failed("EIO", "the disk reported an error")
     monkeypatch.setattr(
-        world.children, "warm", lambda *rest: rest[-1](Failed("EIO", "the disk reported an error"))
+        world.children,
+        "warm",
+        lambda *rest: world.loop.call_later(0, lambda: rest[-1](failed)),
     )
     text = "the file cannot be read: the disk reported an error"
     if not tree:
@@ -533,8 +536,8 @@ def test_a_source_that_cannot_be_read(
     stage = connect_tree(world, root, tmp_path / "there")
     world.wait(LaneFinished, RECEIVER)
     told = [each for event in world.of(LaneEntries, RECEIVER) for each in event.entries]
-    failed = {each.path: each.reason for each in told if each.state == "failed"}
-    assert failed == {b"deep/deeper/large%d" % number: text for number in range(5)}
+    reasons = {each.path: each.reason for each in told if each.state == "failed"}
+    assert reasons == {b"deep/deeper/large%d" % number: text for number in range(5)}
     assert list((stage / "deep" / "deeper").iterdir()) == []
 
 

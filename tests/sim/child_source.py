@@ -120,7 +120,7 @@ class Record:
                 added += CHUNK.pack(pack_record.DATA_KIND, number, 0, len(data)) + data
             end = FILE_END.pack(len(data), digest_of([block_hash(data)] if data else []))
             added += CHUNK.pack(pack_record.FILE_END_KIND, number, 0, len(end)) + end
-        if len(self.plain) + len(added) > limits.RECORD_PLAIN_BYTES_MAX:
+        if len(self.plain) + len(added) > limits.PACK_PLAIN_BYTES_MAX:
             return False
         self.plain += added
         return True

@@ -77,7 +77,7 @@ PLAIN_BYTES_MAX: Final[dict[RecordType, int]] = {
     RecordType.HELLO: limits.LANE_HELLO_BYTES_MAX,
     RecordType.CHUNKS: limits.RECORD_PLAIN_BYTES_MAX,
     RecordType.END: 0,
-    RecordType.PACK: limits.RECORD_PLAIN_BYTES_MAX,
+    RecordType.PACK: limits.PACK_PLAIN_BYTES_MAX,
     RecordType.HAVE: HAVE.size + limits.LANE_HAVE_BLOCKS_MAX * HASH_BYTES,
     RecordType.PROGRESS: PROGRESS.size,
     RecordType.ALIVE: 0,

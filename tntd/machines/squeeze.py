@@ -22,7 +22,7 @@ _SAVES: Final = 0.8  # of the length at most: else it is not worth the other sid
 _LEVEL: Final = 1
 _LOOK_BYTES: Final = 64 * 1024
 _LEAST_BYTES: Final = 1024
-_WINDOW_LOG_MAX: Final = 19  # 512 KiB: no record is longer
+_WINDOW_LOG_MAX: Final = 20  # 1 MiB: no record is longer
 _MEASURED_S: Final = 1.0
 
 

@@ -35,7 +35,7 @@ _WINDOWS: Final = os.name == "nt"
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE})  # says nothing of the file
 
 _walks: Kept[Walk] = Kept()
-_buffer = bytearray(limits.RECORD_PLAIN_BYTES_MAX)  # of the one record that is being made
+_buffer = bytearray(limits.PACK_PLAIN_BYTES_MAX)  # of the one record that is being made
 
 
 class Changed(Exception):

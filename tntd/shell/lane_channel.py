@@ -37,11 +37,11 @@ if sys.platform == "linux":
 
 _SMALL_BYTES: Final = 1 * limits.KIB  # greeting, END and signs of life, beside a large record
 _NOTHING: Final = memoryview(b"")
-# Unsent bytes in the kernel from which the socket counts as full: two records keep it busy
-# while the next is made, and a lane that is closed has little left to flush.
-_NOTSENT_BYTES: Final = 2 * records.RECORD_BYTES_MAX
+# Unsent bytes in the kernel from which the socket counts as full: they keep it busy while the
+# next record is made, and a lane that is closed has little left to flush.
+_NOTSENT_BYTES: Final = 512 * limits.KIB
 # Of a receiver.  Linux makes it twice as much, for what packets cost beside their bytes, and over
-# loopback all of that is bytes: 2.25 MiB there, and 0.25 MiB unsent, are in the kernels at most.
+# loopback all of that is bytes: 2.25 MiB there, and 0.5 MiB unsent, are in the kernels at most.
 _RECEIVE_BUFFER_BYTES: Final = limits.LANE_WINDOW_BYTES // (2 if sys.platform == "linux" else 1)
 _SIOCOUTQNSD: Final = 0x894B  # Linux
 _TCP_NOTSENT_LOWAT: Final = {"linux": 25, "darwin": 0x201}.get(sys.platform)
