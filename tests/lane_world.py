@@ -44,7 +44,7 @@ class World:
         self.lanes = Lanes(self.loop, self.files, self.children, self.logger)
         self.others = Lanes(self.loop, self.files, self.children, self.logger)
         self.events: list[Event] = []
-        self.released = 0
+        self.released = self.proved = 0
         self._tasks = 0
         self._cleaners: list[Callable[[], None]] = []
 
@@ -152,8 +152,9 @@ class World:
         port: int = server.getsockname()[1]
         return port
 
-    def _release(self) -> None:
+    def _release(self, proved: bool) -> None:
         self.released += 1
+        self.proved += proved
 
 
 def _kill(pid: int) -> None:

@@ -23,9 +23,12 @@ class Inspect(Task, tag="inspect", frozen=True):
 
 
 class SyncPart(Task, tag="sync_part", frozen=True):
-    """disk: bring all written data of `handle` to the disk.  -> Done"""
+    """disk: bring all written data of `handle` to the disk, which is of the stage `name` in
+    `folder`.  Where data is lost, so is the stage.  -> Done"""
 
     handle: int
+    folder: bytes
+    name: bytes
 
 
 class Publish(Task, tag="publish", frozen=True):

@@ -111,7 +111,7 @@ def receive(
         sender = dial(server.getsockname()[1])
         sock, _ = server.accept()
     began = time.perf_counter()
-    bench.lanes.adopt(sock, "127.0.0.1", lambda: None)
+    bench.lanes.adopt(sock, "127.0.0.1", lambda _: None)
     bench.until(LaneFinished)
     took = time.perf_counter() - began
     bench.close()

@@ -60,7 +60,7 @@ BODIES: tuple[type[Body], ...] = (
 OF_A_TRANSFER = (Asking, Decision, Result, Cancel, Steer, Fates)
 ACTS = ("pause", "resume", "first", "again")
 FATES = ("failed", "skipped", "failed", "verified", "waiting", "")
-CODES = ("", "", "", "busy", "finishing", "unknown", "undecided", "ended", "broken")
+CODES = ("", "", "", "busy", "full", "finishing", "unknown", "undecided", "ended", "broken")
 SETTINGS = (
     Settings(),
     Settings(auto_accept_bytes_max=0, advertise=["h:1"]),

@@ -70,6 +70,21 @@ def test_a_refusal_costs_no_token():
     assert isinstance(gate.admit("192.0.2.1", 0.0), Place)
 
 
+def test_a_lane_that_proved_to_be_one_costs_no_handshake():
+    """However many small files somebody sends, none is kept out for how many there were."""
+    gate = Gate(0.0)
+    gate.vouch(frozenset({"192.0.2.1"}))
+    for _ in range(10 * limits.HANDSHAKE_BURST):
+        place = gate.admit("192.0.2.1", 0.0)
+        assert isinstance(place, Place)
+        gate.leave(place, free=True)
+    for _ in range(2 * limits.ADDRESS_BURST):
+        place = gate.admit("192.0.2.1", 0.0)
+        assert isinstance(place, Place)
+        gate.leave(place)
+    assert gate.admit("192.0.2.1", 0.0) is Refusal.NETWORK_RATE
+
+
 def test_contacts_come_in_while_strangers_flood():
     gate = Gate(0.0)
     gate.vouch(frozenset({"192.0.2.1", "2001:db8::1"}))

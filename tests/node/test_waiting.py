@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from fuzz.test_findings_transfers import FOLDER, ID, Play, Sending, Taking
 from tntd import limits
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
+from tntd.machines.tree import mark
 from tntd.node.present import item_id
 from tntd.tasks import (
     DiscardPart,
@@ -20,9 +22,21 @@ from tntd.tasks import (
     MergeStage,
     PrepareStage,
     Publish,
+    SweepStage,
     SyncStage,
+    Unpacked,
 )
-from tntd.wire.frames import Asking, Cancel, Decision, LaneAnswer, LaneOffer, Offer
+from tntd.wire.frames import (
+    Asking,
+    Cancel,
+    Decision,
+    Fates,
+    FileState,
+    LaneAnswer,
+    LaneOffer,
+    Offer,
+    Result,
+)
 
 GONE = Failed("ENOENT", "no such file or folder")
 SIZE = 5_000
@@ -163,6 +177,88 @@ def test_what_came_again_and_could_not_be_put_in_place_does_not_wait() -> None:
     files = [(each["state"], each.get("reason")) for each in lines[-1]["result"]["files"]]
     assert files[1] == ("failed", "the folder that came before: no access")
     assert taking.row.error == "the folder that came before: no access"
+
+
+# -- again, and cut in the middle -------------------------------------------------------------
+
+
+def test_what_changed_while_it_was_sent_again_stays_to_be_sent() -> None:
+    """The lane broke before the receiver heard that the file had changed."""
+    sending = Sending()
+    sending.sent()
+    failed = [FileState(b"b", "failed", "full")]
+    sending.say(Fates(transfer=sending.row.id, files=failed))
+    sending.say(Result(transfer=sending.row.id))
+    assert (sending.row.state, sending.row.failed) == ("failed", 1)
+    sending.steer("again")
+    lane = sending.open()
+    assert sending.bench.lanes[lane].job.only == (b"b",)  # type: ignore[union-attr]
+    changed = Entry(b"b", 3, "failed", "the file changed while it was being sent")
+    sending.end_lane(
+        LaneEntries(lane, (changed,), 2, b"b", 3), LaneFailed(lane, "cut", "the lane broke")
+    )
+    sending.bench.wait(2.0)
+    lane = sending.open()
+    assert sending.bench.lanes[lane].job.only == (b"b",)  # type: ignore[union-attr]
+    sending.end_lane(LaneFinished(lane, 3, b"", bytes_sent=3))
+    sending.say(Fates(transfer=sending.row.id, files=failed))
+    sending.say(Result(transfer=sending.row.id))
+    assert (sending.row.state, sending.row.error) == ("failed", "b: full")
+
+
+def test_what_a_broken_lane_left_of_a_file_does_not_come_with_the_rest() -> None:
+    taking = Taking()
+    taking.came(Entry(b"a", 2, "verified"), Entry(b"b", 3, "failed", "full"))
+    taking.answer(Publish, FOLDER)
+    taking.steer("again")
+    taking.link.say(LaneOffer(ticket=b"v" * 16, transfer=ID, size=5, files=2))
+    taking.answer(PrepareStage, Inspected("folder", 1, 1, 1, 1, 1, False, 1 << 50))
+    taking.bench.turn(LaneOpened(taking.lane))
+    taking.end_lane(LaneFinished(taking.lane, 0, b""))
+    sweep = taking.answer(SweepStage, Done())
+    assert sweep.known == mark(b"a") and sweep.end
+    taking.answer(SyncStage, Done())
+    taking.answer(MergeStage, Unpacked([], 0, b"", 0))
+    words = "b: it was not sent this time; send the failed files again"
+    assert (taking.row.state, taking.row.failed, taking.row.error) == ("failed", 1, words)
+    assert [each.state for body in taking.told() if isinstance(body, Fates) for each in body.files][
+        -1
+    ] == "failed"
+
+
+# -- no room there ----------------------------------------------------------------------------
+
+
+def offers(play: Play) -> int:
+    """Lanes that were offered."""
+    return sum(isinstance(each, LaneOffer) for each in play.link_frames())
+
+
+def test_nothing_is_offered_to_a_contact_that_has_no_room() -> None:
+    sending = Sending(tree=False)
+    sending.word("full")
+    assert shown(sending) == ("queued", None)
+    sending.bench.turn()
+    assert not sending.bench.tasks and offers(sending) == 1
+    sending.say(Result(transfer=b"n" * 16))
+    assert offers(sending) == 1, "that was nobody's"
+    sending.bench.wait(limits.BACKOFF_FIRST_S)
+    sending.open()
+    assert shown(sending) == ("active", None)
+
+
+def test_a_receiver_that_has_no_room_says_so() -> None:
+    taking = Taking()
+    taking.open()
+    settings = taking.bench.node._core.settings
+    for number in range(settings.transfers_per_contact_max):
+        id = bytes([number]) * 16
+        taking.say(msgspec.structs.replace(offer(), transfer=id))
+        taking.answer(Inspect, FOLDER)
+        taking.link.say(LaneOffer(ticket=id, transfer=id, size=SIZE))
+        taking.bench.turn()
+    answers = [each.code for each in taking.link_frames() if isinstance(each, LaneAnswer)]
+    assert answers == ["", "full"]
 
 
 # -- a word that is on its way ----------------------------------------------------------------

@@ -40,6 +40,7 @@ from tntd.tasks import (
     PrepareStage,
     Publish,
     SweepStage,
+    SyncPart,
     SyncStage,
     Unpacked,
 )
@@ -459,6 +460,36 @@ def test_a_claim_that_fails_is_taken_back(place: Place, monkeypatch: pytest.Monk
         assert code(place.publish(inode)) == "EIO"
     assert os.listdir(place.path) == [".tnt-part"]
     assert isinstance(do(place.publish(inode)), Inspected)
+
+
+@pytest.mark.parametrize("tree", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_stage_of_which_something_was_lost_is_gone(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tree: bool, whole: bool
+) -> None:
+    """The system says once what it has lost, and the daemon may end before it hears of that."""
+    place.prepare(tree=tree)
+    path = place.stage / "file" if tree else place.stage
+    path.write_bytes(b"seems to be there")
+    lost = place.parts / "stage.lost"
+    lost.mkdir()
+    (lost / "of an earlier time").touch()
+
+    def fails(_: object) -> None:
+        raise OSError(28, "no space")
+
+    descriptor = os.open(path, os.O_RDWR)
+    with monkeypatch.context() as patch:
+        for name in ("sync", "sync_data", "sync_all"):
+            patch.setattr(child_file, name, fails)
+        patch.setattr(child_file, "is_in_memory", lambda _: False)
+        if whole:
+            assert code(SyncStage(place.bytes, b"stage")) == "ENOSPC"
+        else:
+            assert code(SyncPart(1, place.bytes, b"stage"), descriptor) == "ENOSPC"
+    os.close(descriptor)
+    assert list(place.parts.iterdir()) == []
+    assert place.prepare(tree=tree).size == 0
 
 
 def fail_syncs_of_folders(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,7 @@ def test_killed_in_the_middle_its_work_is_done_again(world: World, tmp_path: Pat
     tasks = [
         world.ask(Inspect(os.fsencode(tmp_path))),
         world.ask(opening(8, tmp_path)),
-        world.ask(SyncPart(7)),
+        world.ask(SyncPart(7, b"/", b"stage")),
         world.ask(opening(9, tmp_path)),
     ]
     world.files.close(7)  # the one that is under way has its own
@@ -260,7 +260,7 @@ def test_descriptors_do_not_leak(world: World, tmp_path: Path) -> None:
     before = count()
     for _ in range(50):
         world.do(opening(1, tmp_path))
-        world.do(SyncPart(1))
+        world.do(SyncPart(1, b"/", b"stage"))
         world.do(OpenEntry(1, b"/nonexistent", b"part", b"", 7))
     assert count() == before
 
@@ -311,14 +311,14 @@ def test_a_sync_that_failed_is_told_and_not_repeated(world: World) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     world.files.put(3, OpenFile(writing))
-    answer = world.do(SyncPart(3))
+    answer = world.do(SyncPart(3, b"/", b"stage"))
     assert isinstance(answer, Failed) and answer.code == "EINVAL"
 
 
 def test_a_handle_that_is_not_open(world: World) -> None:
-    assert world.do(SyncPart(99)) == Failed("EBADF", "the file is not open")
+    assert world.do(SyncPart(99, b"/", b"stage")) == Failed("EBADF", "the file is not open")
     got: list[Answer] = []
-    world.children.sync(99, got.append)
+    world.children.sync(SyncPart(99, b"/", b"stage"), got.append)
     world.children.warm(99, 0, 10, got.append)
     assert got == [Failed("EBADF", "the file is not open")] * 2
 

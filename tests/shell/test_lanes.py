@@ -105,7 +105,7 @@ def test_a_file_arrives(world: World, tmp_path: Path, size: int, sender_dials: b
         assert world.of(LaneOpened, lane) == [LaneOpened(lane)]
         kinds = [type(each) for each in world.events if getattr(each, "lane", None) == lane]
         assert kinds[0] is LaneOpened and kinds[-1] is LaneFinished
-    assert world.released == 1
+    assert (world.released, world.proved) == (1, 1)
     all_ended(world)
 
 

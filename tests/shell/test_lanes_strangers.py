@@ -463,7 +463,7 @@ def test_a_receiver_by_hand_that_has_a_block(world: World, tmp_path: Path) -> No
         for chunk in records.split(memoryview(plain))
         if chunk.kind is ChunkKind.DATA
     ]
-    assert offsets == [0, 1 << 18, 2 << 18, 3 << 18, 2 << 20]
+    assert offsets == [0, limits.BLOCK_BYTES, 2 << 20]
     assert world.wait(LaneFinished, SENDER).bytes_sent == limits.MIB + 5
 
 

@@ -293,8 +293,18 @@ class Stage:
         """Bring an open file to the disk."""
         file = self._open_file(task.handle)
         yield
-        self.sync_file(file)
+        try:
+            self.sync_file(file)
+        except OSError:
+            self._lose(task.folder, task.name)
+            raise
         return Done()
+
+    def _lose(self, folder: bytes, name: bytes) -> None:
+        """A stage of which something was lost."""
+        parts = self._disk.find(folder + b"/" + PARTS)
+        if isinstance(parts, Folder) and name in parts.names:
+            self._disk.change((parts, name, None))
 
     def sync_file(self, file: File) -> None:
         """What `fsync` does."""
@@ -323,10 +333,14 @@ class Stage:
         if node is None:
             raise failed(errno.ENOENT)
         yield
-        if isinstance(node, Folder):
-            self.sync_tree(node)
-        elif isinstance(node, File):
-            self.sync_file(node)
+        try:
+            if isinstance(node, Folder):
+                self.sync_tree(node)
+            elif isinstance(node, File):
+                self.sync_file(node)
+        except OSError:
+            self._lose(task.folder, task.name)
+            raise
         yield
         self._disk.sync_folder(parts)
         self._disk.sync_folder(folder)

@@ -545,7 +545,8 @@ class Sink:
         self._syncing = True
         job, count, position = self._job, self._unsynced, self._machine.position
         alone = self._unsynced_file if position[0] == self._synced_number else 0
-        task = SyncPart(alone) if alone in self.handles else SyncStage(job.folder, job.stage)
+        stage = job.folder, job.stage
+        task = SyncPart(alone, *stage) if alone in self.handles else SyncStage(*stage)
         self._lane.ask(task, lambda answer: self._synced(count, position, answer))
 
     def _synced(self, count: int, position: tuple[int, bytes, int], answer: Answer) -> None:

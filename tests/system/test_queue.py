@@ -67,6 +67,25 @@ def test_first_in_the_queue(daemon: Start, home: Path) -> None:
     assert ends == [one["id"], three["id"], two["id"]]
 
 
+def test_many_small_files_at_once(daemon: Start, home: Path) -> None:
+    """Each has a lane of its own, and none of them is taken for a flood of strangers."""
+    alice, bob = pair(daemon, home)
+    paths = [make(home / "many" / f"f{number}", number) for number in range(250)]
+    watching = alice.client(subscribe=True)
+    waiting = {each["id"] for each in send(alice, "bob", *paths)}
+    while waiting:
+        changed = watching.wait_event("transfer.state", timeout=60)["transfer"]
+        assert changed["error"] is None
+        if changed["state"] == "done":
+            waiting.discard(changed["id"])
+    for path in paths:
+        assert digest(bob.downloads / f"new_{path.name}") == digest(path)
+    assert no_parts(bob.downloads)
+    for each in (alice, bob):
+        log = each.log()
+        assert "handshakes" not in log and "cut" not in log
+
+
 def test_one_send_to_several(daemon: Start, home: Path) -> None:
     alice, bob = pair(daemon, home)
     carol = daemon("carol", "--downloads", str(home / "c"))

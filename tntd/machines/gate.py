@@ -2,7 +2,8 @@
 
 What holds always: strangers hold at most STRANGERS_MAX places, and one network (an IPv4 address
 or an IPv6 /64) at most STRANGERS_PER_ADDRESS_MAX of them; handshakes, which cost time, are paid
-for from a bucket for all and one for each network.  Addresses of contacts have places and a
+for from a bucket for all and one for each network; a lane that has proved to be one costs none.
+Addresses of contacts have places and a
 bucket of their own, so that no flood of strangers keeps a contact out; where these are used up,
 or an address has had its share of them, it is treated like a stranger's.  What is remembered
 is bounded.
@@ -105,10 +106,14 @@ class Gate:
                 return found
         return _enter(self._strangers, network_of(host), now)
 
-    def leave(self, place: Place) -> None:
-        """Give a place back; to be called once."""
+    def leave(self, place: Place, *, free: bool = False) -> None:
+        """Give a place back; to be called once.  `free`: it has cost no handshake, so that it does
+        not count for the rates."""
         place.hall.places -= 1
         place.source.places -= 1
+        if free:
+            place.hall.bucket.level += 1
+            place.source.bucket.level += 1
 
 
 def network_of(host: str) -> str:

@@ -271,6 +271,7 @@ class Arriving:
             return
         if isinstance(answer, Unpacked):
             self._core.store.trees.put(row.row, answer.entries)
+            self._core.store.trees.miss(row.row)
             self._done(row, again=0, merging=0)
             self._parts.discard(row)  # what could not be moved is still in it
         elif isinstance(answer, Failed) and answer.code in OPEN | PASSING:

@@ -307,7 +307,7 @@ class Incoming:
         if row.state == "paused":
             return "busy"
         room = self._transfers.has_room(row.contact, outgoing=False)
-        return "" if room or row.row in self._transfers.moving else "busy"
+        return "" if room or row.row in self._transfers.moving else "full"
 
     def _grew(self, row: TransferRow, size: int) -> bool:
         """Whether it turned out larger than what is taken without a question; then it is asked."""
@@ -368,7 +368,7 @@ class Incoming:
             row.row, part_inode=stage.inode, number=number, after=after, bytes_done=done
         )
         self._transfers.look_back(row, number)
-        moving.swept = not row.tree or bool(row.again) or not stage.size
+        moving.swept = not row.tree or not stage.size
         old = None if stage.size else self._rows.older_copy(row)
         usable = old is not None and old.folder is not None and old.chosen is not None
         return Inbound(
@@ -411,7 +411,7 @@ class Incoming:
         if row.tree:
             if event.anew:
                 self._transfers.look_back(row, 0)
-                moving.swept = bool(row.again)
+                moving.swept = False
             self._core.store.trees.put(row.row, event.entries, event.number)
         if row.counting:
             # What is here is at least there; a sender that still counts has not told of it yet.

@@ -80,6 +80,7 @@ class Node:
             "sent": self._mail.mark_sent,
             "offer": self._queue.outgoing.offer_expired,
             "again": self._queue.outgoing.again,
+            "full": self._queue.outgoing.waits.room,
             "unfed": self._queue.growing.expire,
             "still": self._queue.transfers.stands_still,
             "room": self._look_for_room,

@@ -13,11 +13,11 @@ from tntd import limits
 from tntd.effects import GrowLane, Outbound, StartLane
 from tntd.events import LaneEntries, LaneFailed, LaneFinished
 from tntd.machines.naming import show_path
-from tntd.machines.pulse import backoff
 from tntd.node.core import Core
 from tntd.node.mail import Mail
 from tntd.node.sending import offer
 from tntd.node.transfers import Moving, Transfers
+from tntd.node.waits import Waits
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
 from tntd.tasks import PASSING, Answer, Entry, Failed, Inspect, Inspected
@@ -53,8 +53,7 @@ class Outgoing:
         self._rows = core.store.transfers
         # Sent whole, with which ticket; the receiver's word is to come.
         self._awaiting: dict[int, bytes] = {}
-        self._tries: dict[int, int] = {}
-        self._backing_off: set[int] = set()
+        self.waits = Waits(core, self.run)
         self._strikes: dict[int, int] = {}
         self._ended: dict[int, int] = {}  # how often they said that it is over
         self._eager: set[int] = set()  # contacts to whom something may be ready to go
@@ -68,8 +67,7 @@ class Outgoing:
     def reset(self) -> None:
         """Forget all that is not in the store."""
         self._awaiting.clear()
-        self._tries.clear()
-        self._backing_off.clear()
+        self.waits.reset()
         self._eager.clear()
 
     def start(self) -> None:
@@ -179,6 +177,7 @@ class Outgoing:
         if moving is not None:
             self._rows.update(row.row, **self._transfers.sent(moving, row))
         self._forget(row.row)
+        self.waits.room(contact.row)  # there is one less that moves there
         if not body.error:
             self._arrived(self._rows.get(row.row) or row, body)
         elif not row.ended:
@@ -209,21 +208,15 @@ class Outgoing:
         if moving is not None:
             self._transfers.drop(moving)
         self._awaiting.pop(row, None)
-        self._backing_off.discard(row)
-        self._tries.pop(row, None)
+        self.waits.forget(row)
         self._strikes.pop(row, None)
         self._ended.pop(row, None)
-        self._core.timers.cancel(("again", row))
 
     # -- lanes ------------------------------------------------------------------------
 
     def went_up(self, contact: int) -> None:
         """The contact is online: whatever waited for another try need not wait longer."""
-        for number in sorted(self._backing_off):
-            row = self._rows.get(number)
-            if row is None or row.contact == contact:
-                self._backing_off.discard(number)
-                self._tries.pop(number, None)
+        self.waits.went_up(contact, self._rows.get)
         self.run(contact)
 
     def went_down(self, contact: int) -> None:
@@ -258,7 +251,9 @@ class Outgoing:
         route = self._core.routes.get(contact)
         if route is None or not route.open:
             return True  # when it comes up, this is asked again
-        busy = len(self._transfers.moving) + len(self._awaiting) + len(self._backing_off)
+        if self.waits.is_full(contact):
+            return True  # when it has room, this is asked again
+        busy = len(self._transfers.moving) + len(self._awaiting) + self.waits.count
         for row in self._rows.ready(contact, busy + self._core.settings.transfers_max):
             if not self._is_ready(row):
                 continue
@@ -269,7 +264,7 @@ class Outgoing:
 
     def _is_ready(self, row: TransferRow) -> bool:
         taken = row.row in self._transfers.moving or row.row in self._awaiting
-        return not taken and row.row not in self._backing_off
+        return not taken and not self.waits.has(row.row)
 
     def _begin(self, row: TransferRow) -> None:
         self._look(self._transfers.open_moving(row), row)
@@ -339,7 +334,7 @@ class Outgoing:
         if row is not None and not row.ended:
             self._core.log("warning", f"{show_path(row.name)[0]} has to wait: {text}")
             self._rows.update(row.row, error=text)
-            self._again(row.row)
+            self.waits.later(row.row)
 
     def lane_answered(self, contact: ContactRow, frame: Frame) -> None:
         """The receiver is ready for a lane, or says why not."""
@@ -350,12 +345,13 @@ class Outgoing:
         if row is not None and frame.code and self._awaiting.get(row.row) == frame.ticket:
             self._sent_in_vain(row)
             self._rows.update(row.row, error=frame.text or None)
-            self._again(row.row)
+            self.waits.later(row.row)
             return
         if row is None or moving is None or moving.ticket != frame.ticket or route is None:
             return
         self._core.timers.cancel(("offer", row.row))
         if not frame.code:
+            self.waits.took(contact.row)
             self._transfers.hear_count(row, frame.received)
             self._transfers.look_back(row, frame.number)
             if route.dialled:
@@ -379,16 +375,18 @@ class Outgoing:
             self._transfers.move(row, "offered", accepted=0)
         elif frame.code == "ended":
             self._ended_there(row)
+        elif frame.code == "full":
+            self.waits.full(contact.row)
         else:
             if frame.text:
                 self._rows.update(row.row, error=f"{frame.text}; it will be tried again")
-            self._again(row.row)
+            self.waits.later(row.row)
 
     def _ended_there(self, row: TransferRow) -> None:
         """Their word on how it ended is on its way, unless one of the histories is an older one."""
         self._ended[row.row] = self._ended.get(row.row, 0) + 1
         if self._ended[row.row] < ENDED_MAX:
-            self._again(row.row)
+            self.waits.later(row.row)
         else:
             self.cancel(row, "it was ended on the other side", failed=True)
 
@@ -397,7 +395,7 @@ class Outgoing:
         moving = self._transfers.moving.get(number)
         if moving is not None:
             self._transfers.fall_back(moving)
-            self._again(number)
+            self.waits.later(number)
 
     def lane_entries(self, moving: Moving, event: LaneEntries) -> None:
         """Files of a folder went out, or were left out."""
@@ -405,7 +403,11 @@ class Outgoing:
         if row is not None and row.tree:
             if event.anew:
                 self._transfers.look_back(row, 0)
-            self._core.store.trees.put(row.row, event.entries, event.number)
+            entries = event.entries
+            if row.again:
+                # The lane may break before the receiver hears how they end: its word counts.
+                entries = tuple(Entry(each.path, each.size, "waiting") for each in entries)
+            self._core.store.trees.put(row.row, entries, event.number)
             self._rows.update(row.row, number=event.number)
 
     def lane_finished(self, moving: Moving, event: LaneFinished) -> None:
@@ -436,19 +438,11 @@ class Outgoing:
             return
         self._core.log("info", f"lane of {show_path(row.name)[0]}: {event.code}: {event.text}")
         self._rows.update(row.row, error=f"{event.text}; it will be tried again")
-        self._again(row.row)
-
-    def _again(self, number: int) -> None:
-        """Try once more after a back-off; others need not wait for it."""
-        tries = self._tries.get(number, 0)
-        self._tries[number] = tries + 1
-        self._backing_off.add(number)
-        delay = backoff(tries, self._core.jitter())
-        self._core.timers.set(("again", number), self._core.now.boot + delay)
+        self.waits.later(row.row)
 
     def again(self, number: int) -> None:
         """The back-off of a transfer is over."""
-        self._backing_off.discard(number)
+        self.waits.over(number)
         row = self._rows.get(number)
         if row is not None:
             self.run(row.contact)

@@ -116,7 +116,9 @@ def _answer(task: AnyTask | Warm, given: int | None) -> Answer:  # noqa: C901, P
         case SyncPart() | Warm():
             if given is None:
                 raise OSError(errno.EBADF, "no file came along")
-            return warm(given, task) if isinstance(task, Warm) else sync_part(given)
+            if isinstance(task, Warm):
+                return warm(given, task)
+            return child_stage_end.sync_part(task, given)
         case HashRange():
             return child_stage_files.hash_range(task, given)
         case CopyRange():
@@ -151,12 +153,6 @@ def _answer(task: AnyTask | Warm, given: int | None) -> Answer:  # noqa: C901, P
 def inspect(task: Inspect) -> Inspected:
     """What is at a path, through symbolic links."""
     return child_file.inspected(os.stat(_absolute(task.path)), child_file.free_bytes(task.path))
-
-
-def sync_part(descriptor: int) -> Done:
-    """Bring written data to the disk."""
-    child_file.sync_data(descriptor)
-    return Done()
 
 
 def warm(descriptor: int, task: Warm) -> Done:

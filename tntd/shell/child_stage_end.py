@@ -8,8 +8,10 @@ What holds always:
 - What has its name is not forgotten: an error from then on, or one that hides whether it has, is
   told as UNSURE, and the same is asked again until the name is on the disk for sure.
 - A sync of data that failed is told as such and not tried again: the system reports lost data once
-  and forgets it.  A stage that is a folder is synced through the descriptor that was open while it
-  was written to, where there is one: that is the one which is told.
+  and forgets it.  The stage is taken away with it, since the daemon may end before it hears of
+  that, and would go on from what only seems to be there.
+- A stage that is a folder is synced through the descriptor that was open while it was written to,
+  where there is one: that is the one which is told.
 """
 
 from __future__ import annotations
@@ -23,9 +25,18 @@ from typing import Final
 
 from tntd.limits import KIB
 from tntd.machines import tree
-from tntd.shell import child_file, child_folder, child_stage, child_tree
+from tntd.shell import child_file, child_folder, child_stage, child_tree, child_tree_remove
 from tntd.shell.child_folder import PART_FOLDER, Folder, Listing
-from tntd.tasks import Done, Entry, Inspected, MergeStage, Publish, SyncStage, Unpacked
+from tntd.tasks import (
+    Done,
+    Entry,
+    Inspected,
+    MergeStage,
+    Publish,
+    SyncPart,
+    SyncStage,
+    Unpacked,
+)
 
 _FATES_BYTES_MAX: Final = 512 * KIB  # told of one merge; more would not fit an answer
 # These say for sure what is there, and what is not.
@@ -41,6 +52,10 @@ _TELLING: Final = frozenset(
         errno.EINVAL,
     }
 )
+
+
+class _Lost(OSError):
+    """The system could not bring data to the disk, and has said so."""
 
 
 class Unsure(OSError):
@@ -66,20 +81,66 @@ def sync_stage(task: SyncStage) -> Done:
     child_folder.check_name(task.name)
     with child_stage.open_folder(task.folder) as folder:
         with child_stage.part_folder(folder) as parts:
-            if stat.S_ISDIR(parts.look(task.name).st_mode):
-                _sync_tree(child_stage.hold(task.folder, task.name).root)
-            else:
-                _sync_file(parts, task.name)
+            try:
+                if stat.S_ISDIR(parts.look(task.name).st_mode):
+                    _sync_tree(child_stage.hold(task.folder, task.name).root)
+                else:
+                    _sync_file(parts, task.name)
+            except _Lost:
+                _take_away(task.folder, parts, task.name)
+                raise
             parts.sync()
         folder.sync()
     return Done()
 
 
+def sync_part(task: SyncPart, descriptor: int) -> Done:
+    """Bring what was written to an open file of a stage to the disk."""
+    child_folder.check_name(task.name)
+    try:
+        child_file.sync_data(descriptor)
+    except OSError:
+        with (
+            contextlib.suppress(OSError),
+            child_stage.open_folder(task.folder) as folder,
+            child_stage.part_folder(folder) as parts,
+        ):
+            _take_away(task.folder, parts, task.name)
+        raise
+    return Done()
+
+
+def _take_away(folder: bytes, parts: Folder, name: bytes) -> None:
+    """Nobody is to find this stage any more; as much as can be done where a disk fails."""
+    child_stage.drop(folder, name)
+    lost = name + b".lost"  # what cannot be removed now is swept with what no transfer needs
+    with contextlib.suppress(OSError):
+        _remove(parts, lost)
+        tree = stat.S_ISDIR(parts.look(name).st_mode)
+        parts.move(name, parts, lost, tree=tree)
+        _remove(parts, lost)
+
+
+def _remove(parts: Folder, name: bytes) -> None:
+    while True:
+        try:
+            child_tree_remove.remove(parts, name, child_tree_remove.Step())
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+        else:
+            return
+
+
 def _sync_tree(root: Folder) -> None:
-    if root.descriptor >= 0 and (
-        child_file.is_in_memory(root.descriptor) or child_file.sync_all(root.descriptor)
-    ):
-        return
+    if root.descriptor >= 0:
+        if child_file.is_in_memory(root.descriptor):
+            return
+        try:
+            if child_file.sync_all(root.descriptor):
+                return
+        except OSError as error:
+            raise _Lost(error.errno, "") from error
     for found in child_tree.walk(root.again(), everything=True):
         if found.folder is None:
             continue
@@ -93,6 +154,8 @@ def _sync_file(folder: Folder, name: bytes) -> None:
     descriptor = folder.open_file(name)
     try:
         child_file.sync(descriptor)
+    except OSError as error:
+        raise _Lost(error.errno, "") from error
     finally:
         os.close(descriptor)
 

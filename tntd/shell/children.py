@@ -78,9 +78,9 @@ class Children:
 
     # -- for the lanes: each answers with what the task says, or Failed ---------------------
 
-    def sync(self, handle: int, callback: Callback) -> None:
+    def sync(self, task: SyncPart, callback: Callback) -> None:
         """Bring what was written to an open file to the disk."""
-        self._do(SyncPart(handle), callback)
+        self._do(task, callback)
 
     def warm(self, handle: int, offset: int, length: int, callback: Callback) -> None:
         """Bring a range of an open file into memory."""

@@ -43,6 +43,7 @@ from tntd.tasks import (
     FinishEntry,
     HashRange,
     OpenEntry,
+    SyncPart,
     SyncStage,
     Unpack,
 )
@@ -142,7 +143,7 @@ class Incoming:
                 self._shared.loop.post(LaneEntries(self._lane, (), *position, synced=True))
 
         if self._shared.files.get(alone) is not None:
-            self._shared.children.sync(alone, synced)
+            self._shared.children.sync(SyncPart(alone, self._job.folder, self._job.stage), synced)
         else:
             task = SyncStage(self._job.folder, self._job.stage)
             self._shared.children.sync_stage(task, synced)

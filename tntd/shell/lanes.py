@@ -45,7 +45,7 @@ class Lanes:
         self._shared.budget.on_room = self._resume
         self._shared.throttles.up.on_free = self._shared.throttles.down.on_free = self._let_go_on
         self._lanes: dict[int, Lane] = {}
-        self._strangers: dict[Stranger, tuple[str, Callable[[], None]]] = {}
+        self._strangers: dict[Stranger, tuple[str, Callable[[bool], None]]] = {}
 
     def open(self, effect: OpenLane, export: Export) -> None:
         """Open a lane: LaneOpened, LaneProgressed, LaneEntries, LaneFinished or LaneFailed
@@ -82,14 +82,14 @@ class Lanes:
         if found is not None:
             found.close()
 
-    def adopt(self, sock: socket.socket, host: str, release: Callable[[], None]) -> None:
+    def adopt(self, sock: socket.socket, host: str, release: Callable[[bool], None]) -> None:
         """Take over a connection that was accepted from `host`, nothing of which is read yet
-        and whose first byte is that of a lane.  `release` is called once, when it has proved to
-        be one of our lanes or is closed."""
+        and whose first byte is that of a lane.  `release` is called once: with True when it has
+        proved to be one of our lanes, with False when it is closed."""
         sock.setblocking(False)
         if len(self._strangers) >= _STRANGERS_MAX:
             sock.close()
-            release()
+            release(False)
             self._cuts.add(host, "too many that may be lanes")
             return
         stranger = Stranger(sock, self._loop, self._find, self._stranger_done)
@@ -113,7 +113,7 @@ class Lanes:
 
     def _stranger_done(self, stranger: Stranger, reason: str) -> None:
         host, release = self._strangers.pop(stranger)
-        release()
+        release(not reason)
         if reason:
             self._cuts.add(host, reason)
 

@@ -27,11 +27,16 @@ TLS_HELLO = b"\x16"
 LANE_HELLO = b"T"
 
 
+class _GiveBack(Protocol):
+    def __call__(self, *, free: bool = False) -> None: ...
+
+
 class LaneHost(Protocol):
     """Who takes the connections that want to be lanes."""
 
-    def adopt(self, sock: socket.socket, host: str, release: Callable[[], None]) -> None:
-        """Take the socket, nothing of which was read; `release` returns its place, once."""
+    def adopt(self, sock: socket.socket, host: str, release: Callable[[bool], None]) -> None:
+        """Take the socket, nothing of which was read; `release` returns its place, once, and says
+        whether it has proved to be one of our lanes."""
 
 
 class Listener:
@@ -94,7 +99,7 @@ class Listener:
             )
             return
         if first == LANE_HELLO:
-            self._lanes.adopt(arrival.sock, arrival.host, arrival.give_back)
+            self._lanes.adopt(arrival.sock, arrival.host, lambda ours: arrival.give_back(free=ours))
             return
         arrival.give_back()
         arrival.sock.close()
@@ -110,7 +115,7 @@ class _Arrival:
         loop: Loop,
         sock: socket.socket,
         address: tuple[str, int],
-        give_back: Callable[[], None],
+        give_back: _GiveBack,
         decided: Callable[[_Arrival, bytes, str | None], None],
     ) -> None:
         self.sock = sock

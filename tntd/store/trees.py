@@ -26,6 +26,7 @@ _CHANGE = (
     "state = CASE WHEN state = 'again' AND ?4 = 'waiting' THEN state ELSE ?4 END "
     "WHERE transfer = ?1 AND path = ?2"
 )
+NOT_SENT = "it was not sent this time; send the failed files again"
 _Row = tuple[int, bytes, int, str, str, int]
 
 
@@ -191,6 +192,14 @@ class Trees:
             "UPDATE tree_files INDEXED BY tree_files_bad SET state = 'waiting' "
             "WHERE transfer = ? AND state = 'again' AND state IN ('failed', 'skipped', 'again')",
             (transfer,),
+        )
+
+    def miss(self, transfer: int) -> None:
+        """What was to be sent again, and is not told of, has not come."""
+        self._sql.execute(
+            "UPDATE tree_files INDEXED BY tree_files_bad SET state = 'failed', reason = ? "
+            "WHERE transfer = ? AND state = 'again' AND state IN ('failed', 'skipped', 'again')",
+            (NOT_SENT, transfer),
         )
 
     def again(self, transfer: int, limit: int) -> list[bytes]:
