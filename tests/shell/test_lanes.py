@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shutil
 import signal
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -722,6 +724,22 @@ def test_the_sender_stays_until_the_receiver_has_it_all(
     os.kill(pid, signal.SIGCONT)
     world.wait(LaneFinished, RECEIVER)
     world.until(lambda: not world.others._lanes)
+
+
+def test_a_lane_that_has_ended_holds_no_buffers(world: World, tmp_path: Path) -> None:
+    """Not even until cycles are looked for: many lanes in a row would add up."""
+    gc.collect()
+    gc.disable()
+    try:
+        connect_file(world, tmp_path, content(2 * MIB))
+        lanes = world.lanes._lanes[RECEIVER], world.others._lanes[SENDER]
+        world.until(lambda: all(each._channel is not None for each in lanes))
+        channels = [weakref.ref(each._channel) for each in lanes if each._channel is not None]
+        world.wait(LaneFinished, RECEIVER)
+        world.until(lambda: not world.lanes._lanes and not world.others._lanes)
+        assert len(channels) == 2 and [each() for each in channels] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_cut_costs_little(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,7 @@ class Lane:
         if self._channel is not None:
             self._loop.unwatch(self._channel.socket)
             self._channel.socket.close()
+            self._channel = None  # its buffers go now, not when cycles are looked for
         self._ended(self)
 
     def press(self) -> None:
