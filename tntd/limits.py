@@ -70,6 +70,11 @@ STORE_IDLE_S: Final = 1.0  # without a commit, before the store is told that it 
 # -- lanes --------------------------------------------------------------------------------
 BLOCK_BYTES: Final = 512 * KIB  # of a large file in one record
 RECORD_PLAIN_BYTES_MAX: Final = BLOCK_BYTES + 64  # a block and its chunk header
+RANGE_BYTES_MIN: Final = 64 * KIB  # in place of a block, where the way is slow
+RANGE_BYTES_FIRST: Final = (
+    128 * KIB
+)  # until a window is full: only then the way shows how fast it is
+RANGE_S: Final = 0.125  # what a range takes, so that progress on a slow way is seen
 PACK_PLAIN_BYTES_MAX: Final = 256 * KIB + 64  # of small files
 LANE_KEY_BYTES_MAX: Final = 256 * GIB  # then a new ticket
 LANE_HELLO_BYTES_MAX: Final = 1 * KIB  # from somebody who has not proved anything yet

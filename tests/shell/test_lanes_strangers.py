@@ -463,8 +463,32 @@ def test_a_receiver_by_hand_that_has_a_block(world: World, tmp_path: Path) -> No
         for chunk in records.split(memoryview(plain))
         if chunk.kind is ChunkKind.DATA
     ]
-    assert offsets == [0, limits.BLOCK_BYTES, 2 << 20]
+    assert offsets == [*range(0, limits.MIB, limits.RANGE_BYTES_FIRST), 2 << 20]
     assert world.wait(LaneFinished, SENDER).bytes_sent == limits.MIB + 5
+
+
+@pytest.mark.parametrize(("range_s", "largest"), [(60.0, "BLOCK"), (1e-9, "RANGE")])
+def test_ranges_are_as_long_as_the_way_is_fast(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, range_s: float, largest: str
+) -> None:
+    """Seen once a window is full; what a way carries in no time at all, or never, is bounded."""
+    monkeypatch.setattr(limits, "RANGE_S", range_s)
+    content = os.urandom(8 * limits.MIB)
+    raw = dialled(world, tmp_path, content)
+    raw.say(raw.seal(RecordType.HELLO))
+    raw.hears(lambda: raw.heard[-1][0] is RecordType.END)
+    chunks = [
+        chunk
+        for type, plain in raw.heard
+        if type is RecordType.CHUNKS
+        for chunk in records.split(memoryview(plain))
+        if chunk.kind is ChunkKind.DATA
+    ]
+    assert b"".join(chunk.data for chunk in chunks) == content
+    lengths = [len(chunk.data) for chunk in chunks]
+    assert set(lengths[:10]) == {limits.RANGE_BYTES_FIRST}
+    most = {"BLOCK": limits.BLOCK_BYTES, "RANGE": limits.RANGE_BYTES_MIN}[largest]
+    assert set(lengths[-8:]) == {most}
 
 
 def test_a_receiver_that_goes_away(world: World, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Leaving:
         self.blocks = BlockHasher(None if self.grows else large.size)
         self.block_bytes = block_bytes(None if self.grows else large.size)
         self.offset = 0  # of the next range to read
+        self.range_bytes = limits.BLOCK_BYTES  # its length at most
         self.announced = False
         self.looked = False  # its first range was read
         self.told_blocks = None if asks else 0  # how many of its blocks the receiver has
@@ -59,7 +60,7 @@ class Leaving:
     def length(self) -> int:
         """The length of the next range."""
         end = min(self._full_end, self.large.size)
-        return min(limits.BLOCK_BYTES, end - self.offset)
+        return min(self.range_bytes, end - self.offset)
 
     @property
     def compares(self) -> bool:

@@ -79,6 +79,7 @@ class Sender:
         self._current: Leaving | None = None
         self._closing: deque[int] = deque()
         self._report: Entries | None = None
+        self.range_bytes = limits.BLOCK_BYTES  # of a large file in one record, at most
         self.bytes_sent = 0  # file data that went over this lane
         self.size = 0  # of all files that were sent or skipped, from where it began
         self.bytes_done = 0  # as the receiver says
@@ -215,6 +216,7 @@ class Sender:
         if file.starves:
             return Wait(receiver=False)
         if not file.all_read:
+            file.range_bytes = self.range_bytes
             large, offset, length = file.large, file.offset, file.length
             last = offset + length == large.size
             return Read(file.handle, large, offset, length, not file.looked, last, file.grows)

@@ -41,6 +41,9 @@ class Outgoing:
         self._wake = wake
         self._trouble = trouble
         self._machine = Sender(job, shared.new_number)
+        self._machine.range_bytes = limits.RANGE_BYTES_FIRST
+        self._ranges_bytes = 0  # that were read
+        self._range: tuple[float, int] | None = None  # when the last one was put, and its length
         self._handles: set[int] = set()
         self._warm_of = 0  # the file of which a range was warmed
         self._warm_to = 0  # end of that range
@@ -98,6 +101,7 @@ class Outgoing:
 
     def fill(self, channel: Channel) -> None:
         """Do one record's work, and put the record if there is one.  Raises LaneTrouble."""
+        self._fit_ranges()
         while True:
             want = self._machine.next()
             match want:
@@ -108,7 +112,7 @@ class Outgoing:
                     return
                 case Read():
                     if self._read(want):
-                        self._put_chunks(channel, want.handle)
+                        self._put_chunks(channel, want)
                         return
                     if self._wait is not None:
                         return
@@ -117,7 +121,7 @@ class Outgoing:
                 case Close():
                     self._close_file(want.handle)
                 case Wait():
-                    self._wait = want
+                    self._wait, self._range = want, None
                     return
                 case End():
                     channel.put(RecordType.END)
@@ -143,12 +147,26 @@ class Outgoing:
             gauge.put(len(squeezed or plain), len(plain))
         channel.put(type, squeezed or plain, squeezed=squeezed is not None)
 
-    def _put_chunks(self, channel: Channel, file: int) -> None:
+    def _put_chunks(self, channel: Channel, want: Read) -> None:
         plain = self._shared.plain
         length = self._machine.took(plain)
+        self._ranges_bytes += want.length
         if length:
-            self._put(channel, RecordType.CHUNKS, plain[:length], file)
+            self._put(channel, RecordType.CHUNKS, plain[:length], want.handle)
+            self._range = self._shared.loop.now().boot, want.length
         self._report()
+
+    def _fit_ranges(self) -> None:
+        """The last record has gone out: as much as goes in RANGE_S is the next."""
+        last, self._range = self._range, None
+        if self._ranges_bytes < limits.LANE_WINDOW_BYTES + limits.BLOCK_BYTES:
+            return
+        fits = float(limits.BLOCK_BYTES)
+        if last is not None:
+            took = self._shared.loop.now().boot - last[0]
+            fits = last[1] * limits.RANGE_S / max(took, 1e-6)
+        least = limits.RANGE_BYTES_MIN
+        self._machine.range_bytes = min(limits.BLOCK_BYTES, max(1, int(fits) // least) * least)
 
     def _report(self) -> None:
         report = self._machine.take_report()
