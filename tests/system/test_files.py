@@ -222,8 +222,8 @@ def test_a_gibibyte_with_chat_going_on(daemon: Start, home: Path) -> None:
     (sent,) = send(alice, "bob", path)
     watching.wait_event("transfer.progress", timeout=60)
     said = 0
-    while transfer(alice, sent["id"])["state"] != "done":
-        assert transfer(alice, sent["id"])["state"] in ("queued", "offered", "active")
+    while (state := transfer(alice, sent["id"])["state"]) != "done":
+        assert state in ("queued", "offered", "active")
         said += 1
         one = alice.rpc("messages.send", to="bob", text=f"a{said}")["message"]
         two = bob.rpc("messages.send", to="alice", text=f"b{said}")["message"]
