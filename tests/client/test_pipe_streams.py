@@ -75,7 +75,10 @@ def arrived(daemon: Daemon, name: str = "x") -> bytes:
 
 
 def left_in(folder: Path) -> list[Path]:
-    return list((folder / "spool").rglob("*"))
+    found = []
+    for root, folders, files in os.walk(folder / "spool"):  # which may be removed meanwhile
+        found += [Path(root) / name for name in folders + files]
+    return found
 
 
 def items(daemon: Daemon) -> list[dict[str, Any]]:

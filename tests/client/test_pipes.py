@@ -57,7 +57,10 @@ def piped(home: Path, data: bytes, *words: str) -> subprocess.CompletedProcess[b
 
 def left_in(folder: Path) -> list[Path]:
     """What lies in a spool or beside a place, hidden or not."""
-    return list((folder / "spool").rglob("*"))
+    found = []
+    for root, folders, files in os.walk(folder / "spool"):  # which may be removed meanwhile
+        found += [Path(root) / name for name in folders + files]
+    return found
 
 
 def the_offer(daemon: Daemon) -> str:
