@@ -492,6 +492,14 @@ def test_a_stage_of_which_something_was_lost_is_gone(
     assert place.prepare(tree=tree).size == 0
 
 
+def test_what_was_lost_and_could_not_be_removed_goes_with_its_stage(place: Place) -> None:
+    place.prepare(tree=True)
+    (place.parts / "stage.lost").mkdir()
+    (place.parts / "stage.lost" / "file").touch()
+    assert isinstance(do(DiscardPart(place.bytes, b"stage")), Done)
+    assert not place.parts.exists()
+
+
 def fail_syncs_of_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a disk that has just broken."""
 

@@ -113,7 +113,7 @@ def sync_part(task: SyncPart, descriptor: int) -> Done:
 def _take_away(folder: bytes, parts: Folder, name: bytes) -> None:
     """Nobody is to find this stage any more; as much as can be done where a disk fails."""
     child_stage.drop(folder, name)
-    lost = name + b".lost"  # what cannot be removed now is swept with what no transfer needs
+    lost = name + child_tree_remove.LOST  # what cannot be removed now goes when the transfer ends
     with contextlib.suppress(OSError):
         _remove(parts, lost)
         tree = stat.S_ISDIR(parts.look(name).st_mode)

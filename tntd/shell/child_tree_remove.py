@@ -21,6 +21,7 @@ from tntd.shell import child_folder, child_stage
 from tntd.shell.child_folder import PART_FOLDER, Folder
 from tntd.tasks import CleanSpool, CleanStages, Counted, DiscardPart, Done
 
+LOST: Final = b".lost"  # behind the name of a stage that is not to be believed any more
 _SHORTEN_BYTES: Final = 64 * limits.MIB
 _STEP_S: Final = 0.25
 
@@ -54,7 +55,9 @@ def discard_part(task: DiscardPart) -> Done:
 def _discard(folder: Folder, name: bytes) -> None:
     try:
         with child_stage.part_folder(folder) as parts:
-            remove(parts, name, Step())
+            step = Step()
+            remove(parts, name, step)
+            remove(parts, name + LOST, step)
             # Also where it was gone already: a power cut may bring back what was removed.
             parts.sync()
     except FileNotFoundError:
