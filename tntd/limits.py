@@ -68,13 +68,11 @@ TURN_FAILED_PAUSE_S: Final = 0.1  # so that a disk that stays full does not make
 STORE_IDLE_S: Final = 1.0  # without a commit, before the store is told that it may tidy up
 
 # -- lanes --------------------------------------------------------------------------------
-BLOCK_BYTES: Final = 512 * KIB  # of a large file in one record
+BLOCK_BYTES: Final = 512 * KIB  # of a large file in one record, at most
 RECORD_PLAIN_BYTES_MAX: Final = BLOCK_BYTES + 64  # a block and its chunk header
-RANGE_BYTES_MIN: Final = 64 * KIB  # in place of a block, where the way is slow
-RANGE_BYTES_FIRST: Final = (
-    128 * KIB
-)  # until a window is full: only then the way shows how fast it is
-RANGE_S: Final = 0.125  # what a range takes, so that progress on a slow way is seen
+RANGE_S: Final = 0.125  # for which a record is to keep the way busy: progress on a slow one is seen
+RANGE_BYTES_MIN: Final = 64 * KIB
+RANGE_BYTES_FIRST: Final = 128 * KIB  # before a full window shows how fast the way is
 PACK_PLAIN_BYTES_MAX: Final = 256 * KIB + 64  # of small files
 LANE_KEY_BYTES_MAX: Final = 256 * GIB  # then a new ticket
 LANE_HELLO_BYTES_MAX: Final = 1 * KIB  # from somebody who has not proved anything yet
@@ -83,6 +81,9 @@ PACK_FILE_BYTES_MAX: Final = 128 * KIB  # larger files go block by block, smalle
 LANE_UNPACKS_MAX: Final = 4  # records with the child of the receiver before it reads on
 LANE_PACKS_MAX: Final = 2  # records that the child of the sender makes ahead
 FATES_MAX: Final = 16  # in one envelope, each with a path and a reason of the longest kind
+# Of files that failed and are sent again, at once; the rest stays failed until these are there.
+AGAIN_FILES_MAX: Final = 10_000
+AGAIN_PATHS_BYTES_MAX: Final = 256 * KIB  # what one request to the child holds with ease
 TREE_DEPTH_MAX: Final = 100
 TREE_PATH_BYTES_MAX: Final = 4096
 TREE_ENTRIES_MAX: Final = 2**32 - 1  # as a chunk counts them

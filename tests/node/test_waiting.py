@@ -226,6 +226,39 @@ def test_what_a_broken_lane_left_of_a_file_does_not_come_with_the_rest() -> None
     ] == "failed"
 
 
+def test_more_files_than_go_again_at_once_stay_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "AGAIN_PATHS_BYTES_MAX", 40)
+    sending = Sending()
+    sending.sent()
+    paths = [b"name 1", b"name 2", b"name 3"]
+    sending.say(
+        Fates(transfer=sending.row.id, files=[FileState(each, "failed", "full") for each in paths])
+    )
+    sending.say(Result(transfer=sending.row.id))
+    sending.steer("again")
+    lane = sending.open()
+    assert sending.bench.lanes[lane].job.only == (b"name 1",)  # type: ignore[union-attr]
+    entries = LaneEntries(lane, (Entry(b"name 1", 1, "waiting"),), 2, b"name 1", 1)
+    sending.end_lane(entries, LaneFinished(lane, 1, b"", bytes_sent=1))
+    sending.say(Result(transfer=sending.row.id))
+    assert (sending.row.state, sending.row.failed, sending.row.error) == (
+        "failed",
+        2,
+        "name 2: full",
+    )
+
+
+def test_what_was_not_sent_is_missed_also_where_it_gets_a_folder_of_its_own() -> None:
+    taking = Taking()
+    taking.came(Entry(b"a", 2, "verified"), Entry(b"b", 3, "failed", "full"))
+    taking.answer(Publish, FOLDER)
+    taking.steer("again")
+    taking.came()
+    taking.answer(MergeStage, GONE)  # our user has moved what came before
+    taking.answer(Publish, FOLDER)
+    assert (taking.row.state, taking.row.failed) == ("failed", 1)
+
+
 # -- no room there ----------------------------------------------------------------------------
 
 

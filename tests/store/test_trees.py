@@ -62,11 +62,11 @@ def test_what_is_told_again_replaces_what_was_told(store: Store) -> None:
 
 def test_what_is_to_be_sent_again_stays_so_when_it_goes_out(store: Store) -> None:
     put(store, Entry(b"a", 1, "failed", "full"))
-    store.trees.restore(row(store).row, [b"a"])
+    store.trees.restore(row(store).row)
     put(store, Entry(b"a", 1, "waiting"))
-    assert store.trees.again(row(store).row, 9) == [b"a"]
+    assert store.trees.again(row(store).row) == [b"a"]
     put(store, Entry(b"a", 1, "verified"))
-    assert store.trees.again(row(store).row, 9) == []
+    assert store.trees.again(row(store).row) == []
 
 
 def test_no_more_are_kept_than_there_is_room_for(

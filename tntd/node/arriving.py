@@ -271,7 +271,6 @@ class Arriving:
             return
         if isinstance(answer, Unpacked):
             self._core.store.trees.put(row.row, answer.entries)
-            self._core.store.trees.miss(row.row)
             self._done(row, again=0, merging=0)
             self._parts.discard(row)  # what could not be moved is still in it
         elif isinstance(answer, Failed) and answer.code in OPEN | PASSING:
@@ -290,6 +289,7 @@ class Arriving:
         self.forget(row.row)
         changes |= {"bytes_done": row.size, "error": None, "counting": 0}
         if row.tree:
+            self._core.store.trees.miss(row.row)
             changes |= self._transfers.settle(row)
             self._tell_fates(row)
         self._transfers.move(row, "failed" if changes.get("failed") else "done", **changes)

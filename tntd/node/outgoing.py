@@ -40,7 +40,6 @@ LANE_ANSWER_TIMEOUT_S = 20.0  # the receiver opens one file; a spinning disk may
 STRIKES_MAX = 3  # tries that ended in broken bytes, before the transfer fails
 ENDED_MAX = 4  # answers that it is over, before we believe that they will not say how
 FATES_TAKEN_MAX = 100_000  # files that did not arrive, told by the receiver of one transfer
-AGAIN_PATHS_BYTES_MAX = 256 * limits.KIB  # what one request to the child holds with ease
 
 
 class Outgoing:
@@ -321,12 +320,7 @@ class Outgoing:
             return Outbound(row.source, then=then, growing=bool(row.growing))
         if not row.again:
             return Outbound(row.source)
-        paths, room = [], AGAIN_PATHS_BYTES_MAX
-        for path in self._core.store.trees.again(row.row, room // 16):
-            room -= len(path) + 16
-            if room > 0:
-                paths.append(path)
-        return Outbound(row.source, tuple(paths))
+        return Outbound(row.source, tuple(self._core.store.trees.again(row.row)))
 
     def _wait(self, moving: Moving, text: str) -> None:
         """Not now, for a reason that will pass."""

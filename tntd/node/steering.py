@@ -22,8 +22,6 @@ from tntd.store.contacts import ContactRow
 from tntd.store.transfers import NONE_BEYOND, TransferRow
 from tntd.wire.frames import Body, Cancel, Steer
 
-AGAIN_FILES_MAX = 10_000  # at once; the rest stays failed, and can be sent again after these
-
 
 class Steering:
     """The two halves of the queue, steered."""
@@ -181,8 +179,7 @@ class Steering:
         some = row.failed > 0 or row.again if row.outgoing else row.final_ctime_ns > 0
         changes: dict[str, object] = {"again": int(some), "failed": 0, "error": None}
         if some:
-            bad = trees.bad(row.row, "failed", AGAIN_FILES_MAX)
-            trees.restore(row.row, [each.path for each in bad])
+            trees.restore(row.row)
         else:
             trees.doubt(row.row, -1)
             changes |= {**NONE_BEYOND, "number": 0}

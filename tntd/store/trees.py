@@ -26,6 +26,7 @@ _CHANGE = (
     "state = CASE WHEN state = 'again' AND ?4 = 'waiting' THEN state ELSE ?4 END "
     "WHERE transfer = ?1 AND path = ?2"
 )
+_PATH_COSTS_BYTES = 16  # in a request to the child, beside its own
 NOT_SENT = "it was not sent this time; send the failed files again"
 _Row = tuple[int, bytes, int, str, str, int]
 
@@ -179,8 +180,14 @@ class Trees:
         found = {path: self._sql.execute(query, (transfer, path)).fetchone() for path in paths}
         return {path: row[0] for path, row in found.items() if row is not None}
 
-    def restore(self, transfer: int, paths: Iterable[bytes]) -> None:
-        """These files are to be sent again."""
+    def restore(self, transfer: int) -> None:
+        """Files that failed are to be sent again, as many as go at once."""
+        paths, room = [], limits.AGAIN_PATHS_BYTES_MAX
+        for each in self.bad(transfer, "failed", limits.AGAIN_FILES_MAX):
+            room -= len(each.path) + _PATH_COSTS_BYTES
+            if room < 0:
+                break
+            paths.append(each.path)
         self._sql.executemany(
             "UPDATE tree_files SET state = 'again', reason = '' WHERE transfer = ? AND path = ?",
             [(transfer, path) for path in paths],
@@ -202,6 +209,6 @@ class Trees:
             (NOT_SENT, transfer),
         )
 
-    def again(self, transfer: int, limit: int) -> list[bytes]:
-        """Paths of up to `limit` files that are to be sent again."""
-        return [each.path for each in self.bad(transfer, "again", limit)]
+    def again(self, transfer: int) -> list[bytes]:
+        """Paths of the files that are to be sent again."""
+        return [each.path for each in self.bad(transfer, "again", limits.AGAIN_FILES_MAX)]
