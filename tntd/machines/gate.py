@@ -3,10 +3,9 @@
 What holds always: strangers hold at most STRANGERS_MAX places, and one network (an IPv4 address
 or an IPv6 /64) at most STRANGERS_PER_ADDRESS_MAX of them; handshakes, which cost time, are paid
 for from a bucket for all and one for each network; a lane that has proved to be one costs none.
-Addresses of contacts have places and a
-bucket of their own, so that no flood of strangers keeps a contact out; where these are used up,
-or an address has had its share of them, it is treated like a stranger's.  What is remembered
-is bounded.
+Addresses of contacts have places and a bucket of their own, so that no flood of strangers keeps a
+contact out; where these are used up, or an address has had its share of them, it is treated like a
+stranger's.  What is remembered is bounded.
 
 Not by address alone: whoever has one IPv6 address has 2^64 of them.
 """
