@@ -12,12 +12,12 @@ of the program.
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import queue
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,28 +42,37 @@ class _Unreadable(OSError):
 
 
 class _Pieces:
-    """What comes out of a descriptor."""
+    """What comes out of a descriptor.
+
+    A signal may end the main thread anywhere in here.  So it takes no lock of `threading`, which
+    an exception inside leaves in disorder: no Thread (its start waits), no Queue, no Semaphore.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._queue: queue.Queue[bytes | OSError] = queue.Queue(maxsize=PIECES_MAX)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._pieces: queue.SimpleQueue[bytes | OSError] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(PIECES_MAX):
+            self._room.put(None)
+        _thread.start_new_thread(self._read, ())
 
     def _read(self) -> None:
         piece: bytes | OSError = b"."
         while piece and not isinstance(piece, OSError):
+            self._room.get()
             try:
                 piece = os.read(self._descriptor, PIECE_BYTES)
             except OSError as error:
                 piece = error
-            self._queue.put(piece)
+            self._pieces.put(piece)
 
     def next(self, within: float) -> bytes | None:
         """The next piece, b"" at the end; None where there is none within so many seconds."""
         try:
-            piece = self._queue.get(timeout=max(0.0, within))
+            piece = self._pieces.get(timeout=max(0.0, within))
         except queue.Empty:
             return None
+        self._room.put(None)
         if isinstance(piece, OSError):
             raise _Unreadable(piece.errno, piece.strerror) from piece
         return piece

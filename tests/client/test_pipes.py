@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from msgspec import to_builtins
 from client_fake import FakeDaemon
 from client_samples import transfer
 from harness import Daemon, connect_pair, environment, run, wait_for
-from tnt_client import pipes
+from tnt_client import feed, pipes
 from tnt_client.failures import Refused
 from tntd.control.schema import TransferResult
 from tntd.node.parts import SPOOL_AGE_S
@@ -345,3 +346,31 @@ def test_a_name_is_checked():
         with pytest.raises(Refused, match="is no name for a file"):
             pipes.check_name(name)
     pipes.check_name("-" + "x" * 254)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that signal")
+def test_a_signal_ends_it_wherever_it_is() -> None:
+    """As SIGTERM does in tnt: with its own exception, and none of a lock that was left open."""
+
+    class Ended(BaseException):
+        pass
+
+    def end(_number: int, _frame: object) -> None:
+        raise Ended
+
+    threads = _thread._count()
+    before = signal.signal(signal.SIGALRM, end)
+    try:
+        for _ in range(10):
+            reads, writes = os.pipe()
+            for microseconds in [*range(1, 101)] * 3:
+                with pytest.raises(Ended):
+                    signal.setitimer(signal.ITIMER_REAL, 1e-6 * microseconds)
+                    pieces = feed._Pieces(reads)
+                    for _ in range(1000):  # a signal right before a wait does not end that one
+                        pieces.next(0.005)
+            os.close(writes)
+            wait_for(lambda: _thread._count() <= threads)
+            os.close(reads)
+    finally:
+        signal.signal(signal.SIGALRM, before)
