@@ -10,7 +10,10 @@ from .hunt import hunt, hunt_mutants
 
 def _seeds(text: str) -> tuple[int, int]:
     first, _, last = text.partition("-")
-    return int(first), int(last or first)
+    seeds = int(first), int(last or first)
+    if seeds[0] > seeds[1]:
+        raise argparse.ArgumentTypeError(f"no seeds: {text}")
+    return seeds
 
 
 def main() -> int:

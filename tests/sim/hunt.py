@@ -38,7 +38,7 @@ def hunt_mutants(jobs: int | None = None) -> bool:
             survived.append(name)
             print(f"{name}: SURVIVED", flush=True)
         else:
-            print(f"{name}: caught by seed {caught[0]}  ({caught[1][:100]})", flush=True)
+            print(f"{name}: caught by seed {caught[0]}", flush=True)
     return not survived
 
 
