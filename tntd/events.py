@@ -172,10 +172,11 @@ class LaneFinished:
 
 @dataclass(frozen=True, slots=True)
 class LaneFailed:
-    """A lane ended early.  `code` is "cut" (try again), "source" (the file here changed or cannot
-    be read), "storage" (the part here cannot be written), "away" (its folder is not there, which
-    may pass), "hash" (what arrived differs), "size" (a folder or a pipe grew past what was agreed;
-    the receiver says so) or "protocol"."""
+    """A lane ended early.  `code` is "cut" (try again), "stall" (the same, and the way may be gone:
+    nothing moved for LANE_IDLE_TIMEOUT_S while bytes were due), "source" (the file here changed or
+    cannot be read), "storage" (the part here cannot be written), "away" (its folder is not there,
+    which may pass), "hash" (what arrived differs), "size" (a folder or a pipe grew past what was
+    agreed; the receiver says so) or "protocol"."""
 
     lane: int
     code: str

@@ -31,7 +31,7 @@ from .tree_disk import BLOCK, Disk, LaneTask, content, digest, small_blocks
 
 KEY = b"k" * 32
 CODES = {"malformed", "authentication"}
-TROUBLES = {"hash", "cut", "storage", "away", "source", "size"}
+TROUBLES = {"hash", "cut", "stall", "storage", "away", "source", "size"}
 SIZES = (0, 5, BLOCK, 20, 37, 37, 40, 2**63 - 1)
 PATHS = (b"a", b"b/c", b"\xff", b"..", b"x" * 300)
 WHATS = ("file", "folder", "folder_end", "link", "skipped", "failed")

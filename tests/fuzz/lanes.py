@@ -22,7 +22,7 @@ from .bench import Bench
 from .source import Source
 from .values import EDGES
 
-ENDS = ("cut", "source", "storage", "away", "hash", "protocol")
+ENDS = ("cut", "stall", "source", "storage", "away", "hash", "protocol")
 
 
 class Lanes:

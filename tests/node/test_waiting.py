@@ -35,6 +35,7 @@ from tntd.wire.frames import (
     LaneAnswer,
     LaneOffer,
     Offer,
+    Ping,
     Result,
 )
 
@@ -257,6 +258,49 @@ def test_what_was_not_sent_is_missed_also_where_it_gets_a_folder_of_its_own() ->
     taking.answer(MergeStage, GONE)  # our user has moved what came before
     taking.answer(Publish, FOLDER)
     assert (taking.row.state, taking.row.failed) == ("failed", 1)
+
+
+# -- told to those who follow ---------------------------------------------------------------
+
+
+def follow(play: Play) -> None:
+    """Attach a client that is told of what happens from now on."""
+    client = play.bench.open_client(local_user=True)
+    play.bench.turn()
+    play.bench.node._clients.all[client].upto = play.bench.node._journal.newest()
+
+
+def followed(play: Play) -> list[tuple[str, str | None]]:
+    """States and errors of the transfer, as events."""
+    for client in play.bench.lines:
+        play.bench.drain(client)
+    lines = [line for lines in play.bench.lines.values() for line in lines if "params" in line]
+    told = [line["params"] for line in lines]
+    return [
+        (each["transfer"]["state"], each["transfer"]["error"])
+        for each in told
+        if each["type"] == "transfer.state"
+    ]
+
+
+def test_a_lane_that_stands_still_is_told_and_the_link_looked_at() -> None:
+    sending = Sending(tree=False)
+    follow(sending)
+    lane = sending.open()
+    pings = [each for each in sending.link_frames() if isinstance(each, Ping)]
+    sending.end_lane(LaneFailed(lane, "stall", "nothing moved on the lane for a minute"))
+    words = "nothing moved on the lane for a minute; it will be tried again"
+    assert followed(sending)[-1] == shown(sending) == ("queued", words)
+    asked = [each for each in sending.link_frames() if isinstance(each, Ping)]
+    assert len(asked) == len(pings) + 1
+    sending.bench.wait(2.0)
+    lane = sending.open()  # another lane, whatever becomes of the link
+    sending.end_lane(LaneFailed(lane, "cut", "the lane broke"))
+    assert followed(sending)[-1] == ("queued", "the lane broke; it will be tried again")
+    count = len(followed(sending))
+    sending.bench.wait(3.0)
+    sending.word("busy")
+    assert len(followed(sending)) == count
 
 
 # -- no room there ----------------------------------------------------------------------------

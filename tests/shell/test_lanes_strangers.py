@@ -347,7 +347,7 @@ def test_a_sender_that_falls_silent(
     raw.say(raw.chunks(data(0, CONTENT[:5])))
     world.turns(0.15)
     assert world.of(LaneFailed) == []
-    assert world.wait(LaneFailed, RECEIVER).code == "cut"
+    assert world.wait(LaneFailed, RECEIVER).code == "stall"
     raw.hears_end()
 
 
@@ -412,7 +412,7 @@ def test_a_receiver_that_does_not_read(
     monkeypatch.setattr(limits, "LANE_IDLE_TIMEOUT_S", 0.3)
     raw = dialled(world, tmp_path, os.urandom(30 * limits.MIB))
     raw.say(raw.seal(RecordType.HELLO))
-    assert world.wait(LaneFailed, SENDER).code == "cut"
+    assert world.wait(LaneFailed, SENDER).code == "stall"
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ def test_a_receiver_that_is_asked_and_says_nothing(
         world.turns(0.25)
         raw.say(raw.seal(RecordType.PROGRESS, records.PROGRESS.pack(0, 0)))
     assert world.of(LaneFailed) == []
-    assert world.wait(LaneFailed, SENDER).code == "cut"
+    assert world.wait(LaneFailed, SENDER).code == "stall"
 
 
 def test_a_receiver_by_hand_that_has_a_block(world: World, tmp_path: Path) -> None:

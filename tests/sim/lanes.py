@@ -137,7 +137,7 @@ class Lane:
             self.mover.still_alive()
         due = self.mover.due or (self.out is not None and self.out.queued)
         if due and self.now - self._moved_at >= limits.LANE_IDLE_TIMEOUT_S:
-            self.fail("cut", "nothing moved on the lane for a minute")
+            self.fail("stall", "nothing moved on the lane for a minute")
 
     # -- ending --------------------------------------------------------------------------
 

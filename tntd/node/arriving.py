@@ -96,7 +96,7 @@ class Arriving:
         self._core.timers.set(("place", row.row), self._core.now.boot + wait_s)
         text = f"the receiver's downloads folder: {failed.text}"
         self._core.log("warning", f"{show_path(row.name)[0]} cannot be put in place yet: {text}")
-        self._rows.update(row.row, error=f"{text}; it will be tried again")
+        self._transfers.explain(row.row, f"{text}; it will be tried again")
 
     def begin(self, moving: Moving, event: LaneFinished) -> None:
         """All of it is written and checked: to the disk with it."""

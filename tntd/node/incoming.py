@@ -432,7 +432,7 @@ class Incoming:
             self._ask_anew(row, self._size_max(row) + 1)
             self._answer(moving, row, "undecided")
             return
-        if event.code not in ("cut", "storage", "away"):
+        if event.code not in ("cut", "stall", "storage", "away"):
             self._strikes[row.row] = self._strikes.get(row.row, 0) + 1
         self._core.log("info", f"lane of {show_path(row.name)[0]}: {event.code}: {event.text}")
         ours = event.code in ("storage", "away")
@@ -442,7 +442,7 @@ class Incoming:
             return
         if event.code == "away":
             self._rows.update(row.row, boot=NO_BOOT)  # of what was not synced, some may be lost
-        self._rows.update(row.row, error=f"{text}; it will be tried again")
+        self._transfers.explain(row.row, f"{text}; it will be tried again")
         # The sender may have written its last byte, and then it knows nothing of this.
         self._answer(moving, row, "broken", text)
 
@@ -467,7 +467,7 @@ class Incoming:
         """Not now, for a reason that will pass: the sender offers another lane."""
         self._core.log("warning", f"{show_path(row.name)[0]} has to wait: {text}")
         self._transfers.fall_back(moving)
-        self._rows.update(row.row, error=f"{text}; it will be tried again")
+        self._transfers.explain(row.row, f"{text}; it will be tried again")
         self._answer(moving, row, "busy", f"the receiver's downloads folder: {text}")
 
 

@@ -360,6 +360,12 @@ class Links:
         for call in self.went_up:
             call(link.contact)
 
+    def look_at(self, contact: int) -> None:
+        """Something of this contact stands still: ask whether they are there."""
+        route = self._core.routes.get(contact)
+        if route is not None:
+            self._ping(route.link, limits.KEEPALIVE_ANSWER_S)
+
     def _ping(self, number: int, within: float) -> None:
         link = self.all[number]
         if link.contact:

@@ -95,6 +95,7 @@ class Node:
         links.handlers[LaneOffer] = queue.incoming.lane_offered
         links.handlers[LaneAnswer] = queue.outgoing.lane_answered
         links.went_up = [queue.outgoing.went_up]
+        queue.on_stall = links.look_at
         links.went_down = [queue.outgoing.went_down, queue.incoming.went_down]
         self._mail.renewed.append(self._journal.renew)
         for commands in (

@@ -146,10 +146,7 @@ class Outgoing:
         row = self._rows.by_id(contact.row, body.transfer)
         if row is None or not row.outgoing or row.ended:
             return
-        self._rows.update(row.row, error=f"{contact.name} is asked first: {body.reason}")
-        fresh = self._rows.get(row.row)
-        if fresh is not None and row.state == "offered":
-            self._core.publish("transfer.state", row.row, state=row.state, error=fresh.error)
+        self._transfers.explain(row.row, f"{contact.name} is asked first: {body.reason}")
 
     def _fates_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Fates)
@@ -327,7 +324,7 @@ class Outgoing:
         row = self._transfers.fall_back(moving)
         if row is not None and not row.ended:
             self._core.log("warning", f"{show_path(row.name)[0]} has to wait: {text}")
-            self._rows.update(row.row, error=text)
+            self._transfers.explain(row.row, text)
             self.waits.later(row.row)
 
     def lane_answered(self, contact: ContactRow, frame: Frame) -> None:
@@ -338,7 +335,8 @@ class Outgoing:
         route = self._core.routes.get(contact.row)
         if row is not None and frame.code and self._awaiting.get(row.row) == frame.ticket:
             self._sent_in_vain(row)
-            self._rows.update(row.row, error=frame.text or None)
+            if frame.text:
+                self._transfers.explain(row.row, frame.text)
             self.waits.later(row.row)
             return
         if row is None or moving is None or moving.ticket != frame.ticket or route is None:
@@ -373,7 +371,7 @@ class Outgoing:
             self.waits.full(contact.row)
         else:
             if frame.text:
-                self._rows.update(row.row, error=f"{frame.text}; it will be tried again")
+                self._transfers.explain(row.row, f"{frame.text}; it will be tried again")
             self.waits.later(row.row)
 
     def _ended_there(self, row: TransferRow) -> None:
@@ -425,13 +423,13 @@ class Outgoing:
         row = self._transfers.fall_back(moving)
         if row is None or row.ended:
             return
-        if event.code not in ("cut", "source"):
+        if event.code not in ("cut", "stall", "source"):
             self._strikes[row.row] = self._strikes.get(row.row, 0) + 1
         if event.code == "source" or self._strikes.get(row.row, 0) >= STRIKES_MAX:
             self.cancel(row, event.text, failed=True)
             return
         self._core.log("info", f"lane of {show_path(row.name)[0]}: {event.code}: {event.text}")
-        self._rows.update(row.row, error=f"{event.text}; it will be tried again")
+        self._transfers.explain(row.row, f"{event.text}; it will be tried again")
         self.waits.later(row.row)
 
     def again(self, number: int) -> None:

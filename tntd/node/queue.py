@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tntd.errors import Code, CommandError
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
 from tntd.machines.naming import show_path
@@ -24,6 +26,7 @@ class Queue:
     """Both directions of it."""
 
     def __init__(self, core: Core, mail: Mail, preferences: Preferences) -> None:
+        self.on_stall: Callable[[int], None] = _nothing  # with a contact: is their link alive?
         self._rows = core.store.transfers
         self.parts = Parts(core)
         self.transfers = Transfers(core, self.parts)
@@ -69,6 +72,8 @@ class Queue:
                 part.lane_finished(moving, event)
             case LaneFailed():
                 part.lane_failed(moving, event)
+                if event.code == "stall":
+                    self.on_stall(moving.contact)
 
     def cancel(self, row: TransferRow) -> TransferRow:
         """Our user gives a transfer up.  Raises CommandError(WRONG_STATE)."""
@@ -95,3 +100,7 @@ class Queue:
         if row is not None and not row.ended:
             part = self.outgoing if row.outgoing else self.incoming
             part.cancelled_there(row, body)
+
+
+def _nothing(_contact: int) -> None:
+    return None

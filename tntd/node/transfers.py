@@ -178,6 +178,15 @@ class Transfers:
             self._parts.discard(fresh)
         return fresh
 
+    def explain(self, number: int, error: str) -> None:
+        """Say why it waits, also to those who follow it; once, however often that comes back."""
+        row = self._rows.get(number)
+        if row is None or row.error == error:
+            return
+        self._rows.update(number, error=error)
+        told: dict[str, object] = {"state": row.state, "error": self._why(self.fresh(row))}
+        self._core.publish("transfer.state", number, **told)
+
     def fall_back(self, moving: Moving) -> TransferRow | None:
         """A try ended early: the transfer waits for another, which goes on from here."""
         row = self.stop(moving)

@@ -405,4 +405,4 @@ class Lane:
         pending = self._channel is not None and self._channel.pending
         due = self._mover.due if isinstance(self._mover, Outgoing) else self._mover.hungry
         if (due or pending) and not self._held:
-            self.fail(LaneTrouble("cut", "nothing moved on the lane for a minute"))
+            self.fail(LaneTrouble("stall", "nothing moved on the lane for a minute"))
