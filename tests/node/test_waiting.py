@@ -398,6 +398,25 @@ def test_what_arrived_waits_for_a_folder_that_is_away_in_the_end() -> None:
     assert taking.row.state == "done"
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_what_waits_for_its_folder_in_the_end_can_be_given_up(there: bool) -> None:
+    taking = Taking()
+    taking.came(Entry(b"a", 5, "verified"))
+    taking.steer("cancel")
+    assert taking.row.state == "active", "its rename may be under way"
+    taking.answer(Publish, GONE)
+    taking.answer(Inspect, GONE)
+    if there:
+        taking.say(Cancel(transfer=ID))
+    else:
+        taking.steer("cancel")
+        assert Cancel(transfer=ID) in taking.told()
+    assert taking.row.state == "cancelled"
+    taking.answer(DiscardPart, GONE)
+    taking.bench.wait(limits.PLACE_WAIT_MAX_S)
+    assert not [each for each in taking.bench.tasks.values() if isinstance(each, Publish)]
+
+
 def test_a_stage_that_is_gone_at_its_sync_is_begun_anew() -> None:
     taking = Taking()
     lane = taking.open()

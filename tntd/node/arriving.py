@@ -4,11 +4,12 @@
 
 What holds always: the final name is committed before the stage is renamed to it, and the sender is
 told "done" in the turn that commits it, after the folder was synced; so a start after a crash
-finishes what was begun.  What may have its name is never given up, or it would come a second time:
-while the disk fails, it is tried again, with growing waits.  Nothing is ever replaced: a name that
-is taken gets the next number.  Files that failed before and come again go into the folder that is
-there already.  What is in the stage of a folder that goes to its place is what the sender had when
-it sent the last of it: what an earlier try has left beside is swept out before.
+finishes what was begun.  What may have its name is not given up by itself, or it would come a
+second time: while the disk fails, it is tried again, with growing waits, until a user cancels it.
+Nothing is ever replaced: a name that is taken gets the next number.  Files that failed before and
+come again go into the folder that is there already.  What is in the stage of a folder that goes to
+its place is what the sender had when it sent the last of it: what an earlier try has left beside is
+swept out before.
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ class Arriving:
     def has(self, row: int) -> bool:
         """Whether this one is being put in place."""
         return row in self._under_way
+
+    def rests(self, row: int) -> bool:
+        """Whether its folder was not to be had, and the next try is not due: it may be given up."""
+        return self.has(row) and self._core.timers.has(("place", row))
 
     def forget(self, row: int) -> None:
         """It ends, or begins anew."""

@@ -227,7 +227,7 @@ class Incoming:
 
     def cancel(self, row: TransferRow) -> TransferRow:
         """Our user gives it up.  Raises CommandError(WRONG_STATE) when it is as good as done."""
-        if self._arriving.has(row.row):
+        if self._arriving.has(row.row) and not self._arriving.rests(row.row):
             raise CommandError(
                 Code.WRONG_STATE,
                 f"{show_path(row.name)[0]} has arrived and is being put in place",
@@ -242,7 +242,7 @@ class Incoming:
 
     def cancelled_there(self, row: TransferRow, cancel: Cancel) -> None:
         """The sender has given it up, or could not go on."""
-        if self._arriving.has(row.row):
+        if self._arriving.has(row.row) and not self._arriving.rests(row.row):
             return  # it is whole: the result tells them
         reason = cancel.reason or "cancelled on the other side"
         self._end(row, "failed" if cancel.failed else "cancelled", reason)
