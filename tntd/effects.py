@@ -86,7 +86,8 @@ class Inbound:
     """What a lane takes: a tree whose stage is `folder/.tnt-part/stage` (prepared before), from
     entry `number` on, with `bytes_done` before that.  `size_max` bounds all of it, in bytes.
     `asks`: the sender waits before each large file for the hashes of what is here of it (told
-    in the LaneAnswer too).  `base` is an older copy, b"" for none (see tasks.OpenEntry)."""
+    in the LaneAnswer too).  `base` is an older copy, b"" for none (see tasks.OpenEntry).  `again`:
+    it comes once more, and folders and links that went well are told, too."""
 
     folder: bytes
     stage: bytes
@@ -98,6 +99,7 @@ class Inbound:
     asks: bool
     base: bytes = b""
     base_ctime_ns: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,12 +106,14 @@ class Unpack(Task, tag="unpack", frozen=True):
     """disk: put the entries of a PACK record (`plain`) into the stage.  `number` is that of its
     first entry.  Raises nothing for one entry: it fails with a reason; a record that is no PACK
     record is Failed("EBADMSG"), and then nothing was done.  A disk that is full or broken fails
-    the whole, which can be asked again.  -> Unpacked"""
+    the whole, which can be asked again.  `again`: folders and links that went well are told, too,
+    as "there".  -> Unpacked"""
 
     folder: bytes
     name: bytes
     number: int
     plain: bytes
+    again: bool = False
 
 
 class OpenEntry(Task, tag="open_entry", frozen=True):
@@ -258,7 +260,7 @@ class Inspected(msgspec.Struct, frozen=True, tag="inspected", tag_field="is"):
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """A file of a tree and what became of it: `state` is "waiting" (sent, not confirmed),
     "verified", "skipped" or "failed"; the latter two have a reason.  Folders and links that went
-    well are not told."""
+    well are not told; or as "there", where a file was sent again that may be one by now."""
 
     path: bytes
     size: int

@@ -594,6 +594,25 @@ def test_merge(place: Place) -> None:
     assert os.listdir(place.path) == ["final"] and (final / "door" / "e").exists()
 
 
+def test_what_came_before_and_is_the_same_is_no_failure(place: Place) -> None:
+    place.prepare()
+    final = place.path / "final"
+    for root in (place.stage, final):
+        root.mkdir(exist_ok=True)
+        (root / "same").write_bytes(b"same")
+        (root / "empty").touch()
+        (root / "link").symlink_to("same")
+        (root / "other").write_bytes(bytes(root is final) * 300_000)
+    (place.stage / "elsewhere").symlink_to("same")
+    (final / "elsewhere").symlink_to("other")
+    before = {path.name: path.lstat().st_ino for path in final.iterdir()}
+    answer = do(MergeStage(place.bytes, b"stage", b"final", final.stat().st_ino))
+    assert isinstance(answer, Unpacked)
+    assert sorted(each.path for each in answer.entries) == [b"elsewhere", b"other"]
+    assert {path.name: path.lstat().st_ino for path in final.iterdir()} == before
+    assert sorted(os.listdir(place.stage)) == ["elsewhere", "other"]
+
+
 def test_what_was_moved_is_not_forgotten(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.prepare()
     final = place.path / "final"
@@ -660,7 +679,7 @@ def test_a_merge_tells_what_fits_an_answer(place: Place) -> None:
     for number in range(3000):
         name = f"{number:0250}"
         (place.stage / name).touch()
-        (final / name).touch()
+        (final / name).write_bytes(b"mine")
     answer = do(MergeStage(place.bytes, b"stage", b"final", final.stat().st_ino))
     assert isinstance(answer, Unpacked) and 1000 < len(answer.entries) < 3000
 

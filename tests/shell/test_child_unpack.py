@@ -289,6 +289,25 @@ def test_a_record_that_is_none_changes_nothing(place: Place) -> None:
     assert os.listdir(place.stage) == []
 
 
+def test_what_comes_again_is_told_also_where_it_is_no_file_any_more(place: Place) -> None:
+    place.prepare()
+    items: list[Item] = [
+        ("folder", b"d", b""),
+        ("link", b"l", b"d"),
+        ("file", b"d/f", b"x"),
+        ("link", b"bad", b"/etc"),
+        ("folder_end", b"d", b""),
+    ]
+    answer = do(Unpack(place.bytes, b"stage", 0, record(0, *items), again=True))
+    assert isinstance(answer, Unpacked)
+    assert [(each.path, each.state) for each in answer.entries] == [
+        (b"d", "there"),
+        (b"l", "there"),
+        (b"d/f", "verified"),
+        (b"bad", "failed"),
+    ]
+
+
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"\0"])
 def test_stages_of_no_name(place: Place, name: bytes) -> None:
     plain = record(0, ("file", b"a", b"x"))

@@ -126,6 +126,8 @@ class Stage:
                 if entry.what != "folder_end":
                     fate = Entry(entry.path, entry.size, "failed", str(error))
             fates += [fate] if fate is not None else []
+            if task.again and fate is None and entry.what in {"folder", "link"}:
+                fates.append(Entry(entry.path, 0, "there"))
         return Unpacked(fates, task.number + len(packed), packed[-1].entry.path, size)
 
     def _take(
@@ -436,6 +438,8 @@ class Stage:
                 yield from self._merge(node, into, at, fates)
                 if not node.names:
                     disk.change((stage, name, None))
+            elif isinstance(node, File) and isinstance(there, File) and node.data == there.data:
+                disk.change((stage, name, None))
             else:
                 size = len(node.data) if isinstance(node, File) else 0
                 fates.append(Entry(at, size, "failed", tree.TAKEN_THERE))

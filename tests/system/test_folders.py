@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import wait_for
+import harness
+from harness import Daemon, wait_for
 from moving import (
     MIB,
     Start,
@@ -128,6 +129,54 @@ def test_files_that_fail_and_then_come_again(daemon: Start, home: Path) -> None:
     assert (final / "sub" / "fine").read_text() == "fine", "the rest is there"
     (bad,) = [file for file in files_of(alice, sent["id"]) if file["state"] == "failed"]
     assert "deep" in bad["reason"]
+
+
+def restart_as_others(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start it with no more rights to files than a user other than root has."""
+    daemon.sigterm()
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("as root this needs setpriv, which takes the rights of root away")
+        less = ["--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all"]
+        monkeypatch.setattr(harness, "TNTD", ["setpriv", *less, *harness.TNTD])
+    daemon.start()
+
+
+def test_a_folder_that_could_not_be_read_comes_again(
+    daemon: Start, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what is a folder, a link or empty by then."""
+    alice, bob = pair(daemon, home)
+    restart_as_others(alice, monkeypatch)
+    tree = home / "work"
+    make(tree / "beside", 1000)
+    make(tree / "inner" / "deep" / "file", 1000)
+    (tree / "empty").mkdir()
+    for name in ("becomes-folder", "becomes-link", "becomes-empty"):
+        make(tree / name, 1000)
+    shut = [tree / "inner", tree / "empty", *tree.glob("becomes-*")]
+    for path in shut:
+        path.chmod(0)
+    (sent,) = send(alice, "bob", tree)
+    failed = wait_state(alice, sent["id"], "failed")
+    assert failed["failed"] == len(shut)
+    for path in shut:
+        path.chmod(0o755)
+    for path in tree.glob("becomes-*"):
+        path.unlink()
+    make(tree / "becomes-folder" / "file", 2000)
+    (tree / "becomes-link").symlink_to("beside")
+    (tree / "becomes-empty").mkdir()
+    alice.rpc("transfers.again", transfer=sent["id"])
+    done = wait_state(alice, sent["id"], "done")
+    got = wait_state(bob, sent["id"], "done")
+    there, here = picture(Path(got["path"])), picture(tree)
+    assert there.pop(b".") and here.pop(b".")  # its time is that of the first try
+    assert there == here
+    for each, row in ((alice, done), (bob, got)):
+        assert (row["failed"], row["error"]) == (0, None)
+        assert {file["state"] for file in files_of(each, sent["id"])} == {"verified"}
+    assert no_parts(bob.downloads)
 
 
 def test_a_folder_to_a_contact_who_is_away(daemon: Start, home: Path) -> None:

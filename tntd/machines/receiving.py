@@ -169,7 +169,8 @@ class Receiver:
 
     def _unpack(self, item: _Item, plain: bytes) -> None:
         self._packs.append(item)
-        self._steps.append(Do(Unpack(self._job.folder, self._job.stage, item.number, plain)))
+        job = self._job
+        self._steps.append(Do(Unpack(job.folder, job.stage, item.number, plain, job.again)))
 
     def _take_end(self) -> None:
         if not self._job.tree and not self._items and not self._number:

@@ -382,6 +382,7 @@ class Incoming:
             asks=bool(stage.size) or usable,
             base=_place(old) if old is not None and usable else b"",
             base_ctime_ns=old.final_ctime_ns if old is not None and usable else 0,
+            again=bool(row.again),
         )
 
     def _size_max(self, row: TransferRow) -> int:
@@ -412,7 +413,8 @@ class Incoming:
             if event.anew:
                 self._transfers.look_back(row, 0)
                 moving.swept = False
-            self._core.store.trees.put(row.row, event.entries, event.number)
+            trees = self._core.store.trees
+            trees.put(row.row, trees.known_things(row.row, event.entries), event.number)
         if row.counting:
             # What is here is at least there; a sender that still counts has not told of it yet.
             changes |= self._at_least(row, event.bytes_done)

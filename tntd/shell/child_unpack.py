@@ -52,7 +52,7 @@ def unpack(task: Unpack) -> Unpacked:
     """Put the entries of a record in place.  Raises RemoteError for a record that is none, and
     OSError."""
     packed = pack_record.parse(task.plain, task.number)
-    unpacking = _Unpacking(child_stage.hold(task.folder, task.name), packed)
+    unpacking = _Unpacking(child_stage.hold(task.folder, task.name), packed, task.again)
     for item in packed:
         unpacking.take(item)
     return Unpacked(
@@ -63,9 +63,10 @@ def unpack(task: Unpack) -> Unpacked:
 class _Unpacking:
     """A record on its way into the stage."""
 
-    def __init__(self, stage: Stage, packed: list[PackedEntry]) -> None:
+    def __init__(self, stage: Stage, packed: list[PackedEntry], again: bool) -> None:
         self._stage = stage
         self._packed = packed
+        self._again = again
         self._now_ns = time.time_ns()
         self._good_parent = b""
         self._made: set[bytes] = set()
@@ -93,6 +94,8 @@ class _Unpacking:
                 self._put_link(entry)
             else:
                 self._end_folder(entry)
+            if self._again and entry.what in {"folder", "link"}:
+                self.fates.append(Entry(entry.path, 0, "there"))
         except (OSError, _Refused) as error:
             self._fail(entry, error)
 

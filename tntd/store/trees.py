@@ -77,6 +77,15 @@ class Trees:
                 self._put_one(row, counts)
         self._set_counts(transfer, counts)
 
+    def known_things(self, transfer: int, entries: Iterable[Entry]) -> list[Entry]:
+        """The same without folders and links that are "there": they have no rows, but those that
+        were told as failed before, which thereby are verified."""
+        return [
+            Entry(each.path, 0, "verified") if each.state == "there" else each
+            for each in entries
+            if each.state != "there" or self.sizes(transfer, [each.path])
+        ]
+
     def kept(self, transfer: int) -> int:
         """How many files of it are known."""
         return self._counts(transfer).kept
