@@ -212,6 +212,25 @@ def test_killed_in_the_middle_of_a_folder(daemon: Start, home: Path, victim: str
     assert no_parts(bob.downloads)
 
 
+def test_of_a_folder_that_was_given_up_no_file_counts_as_there(daemon: Start, home: Path) -> None:
+    alice, bob = pair(daemon, home)
+    tree = home / "tree"
+    (tree / "out").parent.mkdir()
+    (tree / "out").symlink_to("/etc/passwd")
+    for number in range(20):
+        make(tree / f"file-{number}", MIB)
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=4 * MIB)
+    (sent,) = send(alice, "bob", tree)
+    wait_for(lambda: "verified" in {each["state"] for each in files_of(bob, sent["id"])})
+    alice.rpc("transfers.cancel", transfer=sent["id"])
+    wait_state(bob, sent["id"], "cancelled")
+    for each, why in ((alice, "the transfer was cancelled"), (bob, "cancelled on the other side")):
+        files = files_of(each, sent["id"])
+        states = {file["state"] for file in files if file["path"] != "out"}
+        assert states == {"failed"}
+        assert {file["reason"] for file in files if file["state"] == "failed"} == {why}
+
+
 def test_a_folder_that_grew_past_the_limit_is_asked_for(daemon: Start, home: Path) -> None:
     """What it came to is seen only on the way; then nothing is lost, and it goes on."""
     config = home / "bob.toml"

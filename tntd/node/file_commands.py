@@ -146,12 +146,12 @@ class FileCommands:
         files: list[schema.TransferFile] = []
         room = limits.REPLY_BYTES_MAX
         for each in self._core.store.trees.page(row.row, after, params.limit):
+            state = _shown_state(row, each.state)
+            reason = each.reason or (_why_not(row) if state == "failed" else "")
             # JSON writes at worst six characters for one byte, and odd paths are shown twice.
-            room -= FILE_SHOWN_BYTES + 12 * len(each.path) + 6 * len(each.reason)
+            room -= FILE_SHOWN_BYTES + 12 * len(each.path) + 6 * len(reason)
             if files and room < 0:
                 break
-            state = _shown_state(row, each.state)
-            reason = each.reason or (row.error or "" if state == "failed" else "")
             files.append(_file(replace(each, state=state, reason=reason)))
         return schema.FileList(files=files)
 
@@ -234,6 +234,8 @@ class SettingCommands:
 
 def _shown_state(transfer: TransferRow, state: str) -> str:
     """What a stored state means to users."""
+    if _came_to_nothing(transfer):
+        return "skipped" if state == "skipped" else "failed"
     if state == "again":
         return "failed" if transfer.state == "failed" else "waiting"
     if state == "waiting":
@@ -241,10 +243,22 @@ def _shown_state(transfer: TransferRow, state: str) -> str:
     return state
 
 
+def _came_to_nothing(row: TransferRow) -> bool:
+    """Whether it ended with nothing of it in its place, whatever had arrived of it."""
+    if row.again or row.state == "done" or not row.ended:
+        return False
+    return row.state != "failed" or not (row.failed or row.failed_beyond)
+
+
+def _why_not(row: TransferRow) -> str:
+    return row.error or (f"the transfer was {row.state}" if row.state != "failed" else "")
+
+
 def _only_file(row: TransferRow) -> schema.TransferFile:
-    states = {"done": "verified", "active": "active", "failed": "failed"}
-    state = states.get(row.state, "waiting")
-    return _file(FileRow(row.name, row.size, state, row.error or "" if state == "failed" else ""))
+    states = {"done": "verified", "active": "active"}
+    state = "failed" if row.ended and row.state != "done" else states.get(row.state, "waiting")
+    reason = _why_not(row) if state == "failed" else ""
+    return _file(FileRow(row.name, row.size, state, reason))
 
 
 def _file(row: FileRow) -> schema.TransferFile:

@@ -225,7 +225,7 @@ class Mail:
         self._doubts.add(row.row)
         text = (
             f"{count} earlier item{'s' if count != 1 else ''} from {row.name} did not reach this "
-            "copy of the history (it was lost or restored from a backup)"
+            "copy of the history (it was lost or restored from a backup, or they were removed here)"
         )
         added = core.store.messages.add(
             core.random(16),
