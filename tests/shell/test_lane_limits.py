@@ -13,7 +13,7 @@ import pytest
 from lane_world import RECEIVER, World, begin, export, inbound, receiving, sending
 from tntd import limits
 from tntd.effects import LimitLanes
-from tntd.events import LaneFailed, LaneFinished, LaneOpened
+from tntd.events import LaneFailed, LaneFinished, LaneOpened, LaneProgressed
 from tntd.machines import squeeze
 
 MB = 1_000_000
@@ -82,6 +82,21 @@ def test_all_together(world: World, tmp_path: Path, direction: str) -> None:
     limit(world, direction, 0)
     world.until(lambda: len(world.of(LaneFinished)) == 6)
     assert world.of(LaneFailed) == []
+
+
+def test_below_a_limit_progress_comes_in_small_steps(world: World, tmp_path: Path) -> None:
+    """From the first record on, and the same for all: else who got less would ask for less."""
+    limit(world, "up", MB // 10)
+    Transfers(world, tmp_path, [ALICE, BOB])
+
+    def steps(lane: int) -> list[int]:
+        return [each.bytes_done for each in world.of(LaneProgressed, lane) if each.bytes_done]
+
+    world.until(lambda: steps(10) and steps(11))
+    for lane in (10, 11):
+        assert steps(lane)[0] <= 64 * 1024, "less than what goes in a second"
+    limit(world, "up", 0)
+    world.until(lambda: len(world.of(LaneFinished)) == 4)
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])

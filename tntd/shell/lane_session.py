@@ -79,7 +79,9 @@ class Lane:
         self._mover: Outgoing | Incoming
         job = effect.job
         if isinstance(job, Outbound):
-            self._mover = Outgoing(effect.lane, job, shared, self.resume, self.fail)
+            self._mover = Outgoing(
+                effect.lane, job, shared, self.resume, self.fail, limit=self._limit
+            )
         else:
             self._mover = Incoming(effect.lane, job, shared, self.resume, self.fail)
         self._pace: Pace | None = None
@@ -285,6 +287,9 @@ class Lane:
         most = self._throttle.allowance(self.effect.contact)
         self._held = most == 0
         return most
+
+    def _limit(self) -> int:
+        return self._throttle.rate(self.effect.contact)
 
     def _linger(self, channel: Channel) -> None:
         """The receiver goes on telling how far it is, and closes when it has all of it.  Whatever

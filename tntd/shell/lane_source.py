@@ -35,13 +35,17 @@ class Outgoing:
         shared: Shared,
         wake: Callable[[], None],
         trouble: Callable[[LaneTrouble], None],
+        *,
+        limit: Callable[[], int],
     ) -> None:
+        """`limit` tells the bytes a second that may go at most, 0 where there is no limit."""
         self._lane = lane
         self._shared = shared
         self._wake = wake
         self._trouble = trouble
+        self._limit = limit
         self._machine = Sender(job, shared.new_number)
-        self._machine.range_bytes = limits.RANGE_BYTES_MIN  # until that shows how fast it goes
+        self._machine.range_bytes = limits.RANGE_BYTES_FIRST
         self._ranges_bytes = 0  # that were read
         self._range: tuple[float, int] | None = None  # when the last one was put, and its length
         self._handles: set[int] = set()
@@ -158,17 +162,22 @@ class Outgoing:
 
     def _fit_ranges(self) -> None:
         """The last record has gone out: as much as goes in RANGE_S is the next."""
-        if not self._ranges_bytes:
-            return
         last, self._range = self._range, None
-        most, least = limits.BLOCK_BYTES, limits.RANGE_BYTES_MIN
+        limit = self._limit()
+        if limit:
+            # Not what was measured: who got less would ask for less, until another has it all.
+            least = limits.RANGE_BYTES_LIMITED_MIN
+            fits = limit * limits.RANGE_S
+            self._machine.range_bytes = min(limits.BLOCK_BYTES, max(1, int(fits) // least) * least)
+            return
         if self._ranges_bytes < limits.LANE_WINDOW_BYTES + limits.BLOCK_BYTES:
-            most = limits.RANGE_BYTES_FIRST  # what the kernels took at once says nothing
-        fits = float(most)
+            return
+        fits = float(limits.BLOCK_BYTES)
         if last is not None:
             took = self._shared.loop.now().boot - last[0]
             fits = last[1] * limits.RANGE_S / max(took, 1e-6)
-        self._machine.range_bytes = min(most, max(1, int(fits) // least) * least)
+        least = limits.RANGE_BYTES_MIN
+        self._machine.range_bytes = min(limits.BLOCK_BYTES, max(1, int(fits) // least) * least)
 
     def _report(self) -> None:
         report = self._machine.take_report()

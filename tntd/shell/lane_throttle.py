@@ -55,6 +55,10 @@ class Throttle:
         """Whether there is a limit for the contact at all."""
         return bool(self._of(contact))
 
+    def rate(self, contact: int) -> int:
+        """The bytes a second that may move at most; 0 where there is no limit."""
+        return min((bucket.rate for bucket in self._of(contact)), default=0)
+
     def spend(self, contact: int, count: int) -> None:
         """A lane of the contact has moved so many bytes."""
         if self._buckets:
