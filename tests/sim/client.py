@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tntd import limits
 from tntd.errors import Code
 from tntd.events import ClientClosed, ClientDrained, ClientOpened, LineArrived
 
@@ -22,7 +23,7 @@ from .heap import Violation
 if TYPE_CHECKING:
     from .machine import Machine
 
-BUFFER_BYTES_MAX = 8 << 20
+EVENT = b'{"jsonrpc":"2.0","method":'
 Then = Callable[[Any, Any], None]
 
 
@@ -35,8 +36,8 @@ class View:
     base: int = 0
     listed: bool = True
     numbers: list[int] = field(default_factory=list)
-    messages: dict[str, str] = field(default_factory=dict)  # id -> state
-    transfers: dict[str, str] = field(default_factory=dict)
+    messages: dict[str, dict[str, Any]] = field(default_factory=dict)  # by id, as shown
+    transfers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def cursor(self) -> str:
@@ -71,7 +72,7 @@ class Listing:
     def _transfers(self, place: dict[str, str]) -> None:
         def told(result: Any) -> None:
             page = result["transfers"]
-            self._view.transfers.update((each["id"], each["state"]) for each in page)
+            self._view.transfers.update((each["id"], each) for each in page)
             if page:
                 self._transfers({"before": page[0]["id"]})
             else:
@@ -92,7 +93,7 @@ class Listing:
     def _messages(self, contact: str, place: dict[str, str]) -> None:
         def told(result: Any) -> None:
             page = result["messages"]
-            self._view.messages.update((each["id"], each["state"]) for each in page)
+            self._view.messages.update((each["id"], each) for each in page)
             if page:
                 self._messages(contact, {"before": page[0]["id"]})
             else:
@@ -127,6 +128,8 @@ class Client:
         self._pending: dict[int, Then] = {}
         self._lines: list[bytes] = []
         self._reading = False
+        self._batches = 0  # of events that it has not read
+        self._restarts = 0  # of its daemon's node, when it read last
 
     @property
     def attached(self) -> bool:
@@ -155,6 +158,7 @@ class Client:
         """The connection is gone, and with it what was not read yet."""
         self._process, self.ready, self.unread = None, False, 0
         self._lines.clear()
+        self._batches = 0
         pending, self._pending = self._pending, {}
         for then in pending.values():
             then(None, None)
@@ -195,10 +199,15 @@ class Client:
             return
         self._listed(True)
 
+    @property
+    def _may_go_back(self) -> bool:
+        """Whether its daemon's history may turn out to be an older one."""
+        return self.machine.watcher.went_back(self.machine.identity.public)
+
     def _begin_at(self, fresh: str) -> None:
         """The cursor is gone: another history is there."""
         epoch, _, number = fresh.partition(".")
-        if not self.machine.watcher.damaged or epoch == self.view.epoch:
+        if not self._may_go_back or epoch == self.view.epoch:
             raise Violation(f"{self.name}: its cursor {self.view.cursor} is gone")
         self.gone += 1
         self.view = View(epoch, int(number), listed=False)
@@ -215,19 +224,29 @@ class Client:
         """Lines came into the socket; they are read when the client gets to it."""
         self._lines.append(data)
         self.unread += len(data)
-        if self.unread > BUFFER_BYTES_MAX:
-            raise Violation(f"{self.name}: {self.unread} bytes were queued for it")
+        self._check_unread(data)
         if not self._reading:
             self._reading = True
             lag = self.machine.faults.client_lag_s * self.machine.rng.random()
             self.machine.heap.after(lag, self._read)
+
+    def _check_unread(self, data: bytes) -> None:
+        """One batch of events at a time, and the replies that it has asked for.  (A node that
+        starts over does not know what it has sent.)"""
+        restarts = self.machine.watcher.restarts.get(self.machine.name, 0)
+        self._batches += data.startswith(EVENT)
+        if self._batches > 1 + restarts - self._restarts:
+            raise Violation(f"{self.name}: {self._batches} batches of events were queued for it")
+        if self.unread > limits.CLIENT_BUFFER_BYTES_MAX:
+            raise Violation(f"{self.name}: {self.unread} bytes were queued for it")
 
     def receive_latest(self, data: bytes) -> None:
         """A line that may be lost."""
         self._take(data)
 
     def _read(self) -> None:
-        self._reading = False
+        self._reading, self._batches = False, 0
+        self._restarts = self.machine.watcher.restarts.get(self.machine.name, 0)
         lines, self._lines = self._lines, []
         self.unread = 0
         for line in b"".join(lines).splitlines():
@@ -251,12 +270,12 @@ class Client:
             return
         epoch, _, number = event["cursor"].partition(".")
         last = self.view.last
-        same = epoch == self.view.epoch or self.machine.watcher.damaged
+        same = epoch == self.view.epoch or self._may_go_back
         if not same or int(number) <= last:
             raise Violation(f"{self.name}: event {event['cursor']} after {self.view.cursor}")
         self.view.epoch = epoch
         self.view.numbers.append(int(number))
         if "message" in event:
-            self.view.messages[event["message"]["id"]] = event["message"]["state"]
+            self.view.messages[event["message"]["id"]] = event["message"]
         if "transfer" in event:
-            self.view.transfers[event["transfer"]["id"]] = event["transfer"]["state"]
+            self.view.transfers[event["transfer"]["id"]] = event["transfer"]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from tntd.node import present
 from tntd.node.present import item_id
 
-from .child_source import PARTS
+from .bounds import check_stored
 from .client import View
-from .disk import File, Folder
+from .disk import File
 from .heap import Violation
 from .machine import DOWNLOADS, SPOOL, Machine
 from .sources import what_is
-from .watcher import Epochs
+from .watcher import Epochs, parts_of
 
 if TYPE_CHECKING:
     from .world import World
 
+Shown = dict[str, Any]
 ENDED = ("done", "failed", "cancelled", "declined")
 TURNS_PER_S_MAX = 1.0  # while nobody does anything: a ping and a pong a minute for each link
 
@@ -46,15 +50,13 @@ def _unsettled_store(world: World, machine: Machine) -> str:
 
 def _part_left(world: World, machine: Machine) -> str:
     """A part of no transfer that goes on.  (Of what a database has forgotten nobody knows.)"""
-    if machine.name in world.watcher.changed:
-        return ""
+    forgotten = world.watcher.forgotten.get(machine.name, ())
     query = f"SELECT contact, id FROM transfers WHERE outgoing = 0 AND state NOT IN {ENDED}"
     found = machine.database.sql.execute(query)
     prefix = machine.process.node._queue.parts.prefix if machine.process else b""
     owned = {prefix + f"{contact}-{item_id(id)}.part".encode() for contact, id in found}
-    parts = machine.disk.find(DOWNLOADS + b"/" + PARTS)
-    for name in sorted(parts.names) if isinstance(parts, Folder) else []:
-        if name not in owned:
+    for name in parts_of(machine):
+        if name not in owned and name not in forgotten:
             return f"{machine.name} has the part {name!r} of nothing that goes on"
     return _spool_left(world, machine)
 
@@ -93,14 +95,15 @@ def check_final(world: World) -> None:
         _check_resent(world, machine)
         _check_views(world, machine)
         _check_epochs(world, machine)
+        check_stored(machine)
         world.watcher.check_files(machine)
         _check_files(world, machine)
 
 
 def _check_files(world: World, machine: Machine) -> None:
     """Nothing is there more often than it was sent.  (Each content is made once.)"""
-    if world.watcher.damaged:
-        return
+    if machine.name in world.watcher.changed:
+        return  # it does not know how often it was sent
     often: dict[bytes, int] = {}
     query = "SELECT count(*) FROM transfers WHERE outgoing = 0 AND name IN (?, ?)"
     for name, node in sorted(machine.disk.folder(DOWNLOADS).names.items()):
@@ -116,55 +119,66 @@ def _check_files(world: World, machine: Machine) -> None:
 
 
 def _check_messages(world: World, machine: Machine) -> None:
-    mirrors, damaged = world.watcher.mirrors, world.watcher.damaged
+    watcher = world.watcher
+    mirror, key = watcher.mirrors[machine.name], machine.identity.public
     for other in world.machines:
-        sent = mirrors[machine.name].sent.get(other.identity.public, [])
-        got = mirrors[other.name].received.get(machine.identity.public, [])
-        if not damaged and sent != got:
+        sent = mirror.sent.get(other.identity.public, [])
+        got = watcher.mirrors[other.name].received.get(key, [])
+        if not watcher.touched(machine, other.identity.public) and sent != got:
             raise Violation(f"{machine.name} sent {len(sent)}, {other.name} has {len(got)}")
-    if damaged:
-        return
-    query = "SELECT text, count(*) FROM messages WHERE outgoing = 1 GROUP BY text"
+        if len(set(got)) != len(got):
+            raise Violation(f"{other.name} has a message of {machine.name} twice")
     sql = machine.database.sql
-    for text, count in sql.execute(query):
-        if count != 1:
-            raise Violation(f"{machine.name} has {count} messages for one: {text[:40]}")
-    query = "SELECT state, count(*) FROM messages WHERE outgoing = 1 GROUP BY state"
-    states = dict(sql.execute(query).fetchall())
-    if set(states) - {"delivered", "read"}:
-        raise Violation(f"{machine.name}'s messages are {states}")
+    query = (
+        "SELECT m.id, m.text, m.state, c.key FROM messages m JOIN contacts c ON m.contact = c.row "
+        "WHERE m.outgoing = 1"
+    )
+    texts: set[str] = set()
+    for id, text, state, to in sql.execute(query):
+        if text in texts:
+            raise Violation(f"{machine.name} has two messages for one: {text[:40]}")
+        texts.add(text)
+        if state not in {"delivered", "read"}:
+            raise Violation(f"{machine.name} has a message that is {state}")
+        # Also where a history went back: whoever may have lost it since has had it once.
+        if not any(id in watcher.mirrors[each.name].ever for each in watcher.machines[to]):
+            raise Violation(f"{machine.name} tells as {state} what never arrived: {text[:40]}")
 
 
 def _check_transfers(world: World, machine: Machine) -> None:
-    if world.watcher.damaged:
-        return
-    sql = machine.database.sql
-    for id, state in sql.execute("SELECT id, state FROM transfers WHERE outgoing = 1"):
-        found = [
-            row
-            for other in world.machines
-            for row in other.database.sql.execute(
-                "SELECT state FROM transfers WHERE id = ? AND outgoing = 0", (id,)
-            )
-        ]
-        there = found[0][0] if found else "none"
-        if (state == "done") != (there == "done"):
+    sql, watcher = machine.database.sql, world.watcher
+    query = (
+        "SELECT t.id, t.state, c.key FROM transfers t JOIN contacts c ON t.contact = c.row "
+        "WHERE t.outgoing = 1"
+    )
+    for id, state, key in sql.execute(query).fetchall():
+        there = _state_there(world, id)
+        # Whose history went back may have forgotten that it was done, or that what failed was
+        # sent again; of what has ended nobody speaks any more until it is asked for.
+        excused = state == "done" and watcher.went_back(key)
+        excused |= state == "failed" and watcher.went_back(machine.identity.public)
+        if (state == "done") != (there == "done") and not excused:
             raise Violation(f"transfer {item_id(id)} is {state} here and {there} there")
     query = "SELECT count(*) FROM transfers WHERE state = 'failed' AND error IS NULL"
     if sql.execute(query).fetchone()[0]:
         raise Violation(f"{machine.name} has a transfer that failed without a reason")
 
 
+def _state_there(world: World, id: bytes) -> str:
+    query = "SELECT state FROM transfers WHERE id = ? AND outgoing = 0"
+    found = [row for each in world.machines for row in each.database.sql.execute(query, (id,))]
+    return found[0][0] if found else "none"
+
+
 def _check_trees(world: World, machine: Machine) -> None:
     """What became of each file is told the same on both sides."""
-    if world.watcher.damaged:
-        return
     ended = "SELECT row, id FROM transfers WHERE outgoing = 1 AND kind = 'folder' AND state = ?"
     for state in ("done", "failed"):
         for row, id in machine.database.sql.execute(ended, (state,)).fetchall():
             for other in world.machines:
-                forgotten = _has_forgotten(world, machine)
-                _compare_trees(machine, row, other, id, state, forgotten=forgotten)
+                if other.name not in world.watcher.changed:
+                    forgotten = _has_forgotten(world, machine)
+                    _compare_trees(machine, row, other, id, state, forgotten=forgotten)
 
 
 def _compare_trees(
@@ -196,35 +210,69 @@ def _has_forgotten(world: World, machine: Machine) -> bool:
 
 
 def _check_resent(world: World, machine: Machine) -> None:
-    """What is told as sent twice is not less than what was (but for what a sender forgot)."""
-    if world.watcher.damaged or _has_forgotten(world, machine):
-        return
+    """What is told as sent twice is not less than what was, but for what both sides forgot."""
     query = (
-        "SELECT id, bytes_sent, bytes_resent, bytes_done, bytes_reused FROM transfers "
-        "WHERE outgoing = 1 AND state = 'done'"
+        "SELECT t.id, t.bytes_sent, t.bytes_resent, t.bytes_done, t.bytes_reused, c.key "
+        "FROM transfers t JOIN contacts c ON t.contact = c.row "
+        "WHERE t.outgoing = 1 AND t.state = 'done'"
     )
-    for id, sent, resent, done, reused in machine.database.sql.execute(query):
+    for id, sent, resent, done, reused, key in machine.database.sql.execute(query):
         traffic = world.watcher.traffic.get(id)
-        if traffic is not None and (sent < traffic.total or resent < traffic.total - done + reused):
+        if traffic is None or world.watcher.touched(machine, key):
+            continue
+        known = traffic.total - traffic.forgotten
+        if sent < known or resent < known - done + reused:
             raise Violation(
                 f"{machine.name} has sent {traffic.total} bytes of {item_id(id)} ({done} bytes, "
-                f"{reused} reused), and tells {sent}, {resent} of them twice"
+                f"{reused} reused, {traffic.forgotten} forgotten), and tells {sent}, {resent} of "
+                "them twice"
             )
 
 
 def _check_views(world: World, machine: Machine) -> None:
     user, sql = world.users[machine.name], machine.database.sql
     numbers = [number for (number,) in sql.execute("SELECT number FROM events ORDER BY number")]
-    messages = {item_id(id): state for id, state in sql.execute("SELECT id, state FROM messages")}
-    transfers = {item_id(id): state for id, state in sql.execute("SELECT id, state FROM transfers")}
+    messages, transfers = shown(machine)
     for client in (user.client, user.guest):
         view: View = client.view
         expected = [number for number in numbers if number > view.base]
         if view.numbers != expected:
             missing = sorted(set(expected) ^ set(view.numbers))[:5]
             raise Violation(f"{client.name} has seen other events than there are: {missing}")
-        if view.messages != messages or view.transfers != transfers:
-            raise Violation(f"{client.name}'s view is not what the store says")
+        _compare_views(client.name, view.messages, messages)
+        _compare_views(client.name, view.transfers, transfers)
+
+
+def _compare_views(name: str, seen: dict[str, Shown], there: dict[str, Shown]) -> None:
+    for id in sorted(seen.keys() | there.keys()):
+        one, other = seen.get(id), there.get(id)
+        if one is None or other is None:
+            raise Violation(f"{name} has seen {one}, and the store has {other}")
+        for key in other:
+            if one.get(key) != other[key]:
+                raise Violation(
+                    f"{name} has seen {key} {one.get(key)!r}, and the store has {other[key]!r}: "
+                    f"{other}"
+                )
+
+
+def shown(machine: Machine) -> tuple[dict[str, Shown], dict[str, Shown]]:
+    """All messages and transfers as a client would be shown them now, by id."""
+    assert machine.process is not None
+    core, store = machine.process.node._core, machine.database.store
+    names = dict(machine.database.sql.execute("SELECT row, name FROM contacts"))
+    messages, transfers = {}, {}
+    for (row,) in machine.database.sql.execute("SELECT row FROM messages").fetchall():
+        message = store.messages.get(row)
+        assert message is not None
+        body = msgspec.to_builtins(present.message(core, message, names[message.contact]))
+        messages[body["id"]] = body
+    for (row,) in machine.database.sql.execute("SELECT row FROM transfers").fetchall():
+        transfer = store.transfers.get(row)
+        assert transfer is not None
+        body = msgspec.to_builtins(present.transfer(transfer, names[transfer.contact]))
+        transfers[body["id"]] = body
+    return messages, transfers
 
 
 def _check_epochs(world: World, machine: Machine) -> None:

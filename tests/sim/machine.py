@@ -15,6 +15,7 @@ from tntd.machines.identity import Identity
 from tntd.node.core import Profile
 from tntd.settings import Settings
 
+from .bounds import check_bounds
 from .database import SimDatabase
 from .disk import Disk
 from .faults import Faults
@@ -146,6 +147,7 @@ class Machine:
         forgotten = process.ends.keys() - process.node._links.all.keys()
         if forgotten and not process.loop.waits:
             raise Violation(f"{self.name} has forgotten link {min(forgotten)}, which is open")
+        check_bounds(self, process)
         self._plan(process)
 
     def _count_turn(self) -> None:

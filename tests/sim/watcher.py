@@ -27,8 +27,6 @@ TEXT = KIND_NUMBERS[Text]
 # What one honest daemon never has to tell another whose history is whole.
 DISHONEST = {"malformed", "unexpected", "unsupported", "authentication", "version", "twin", "self"}
 DISHONEST |= {"limit", "internal"}
-LINKS_MAX = 40  # between few machines, with time-outs of seconds
-TASKS_MAX = 200
 BYSTANDER = b"somebody else's"
 
 
@@ -77,7 +75,8 @@ class Traffic:
     """File data of one transfer that was put on lanes, by ticket."""
 
     by_ticket: dict[bytes, int] = field(default_factory=dict)
-    crashes: int = 0  # of the sender, when it began
+    life: tuple[int, int] = (0, 0)  # of the sender, when the last of them was opened
+    forgotten: int = 0  # bytes that neither side knew of when the last of them was opened
 
     @property
     def total(self) -> int:
@@ -86,7 +85,8 @@ class Traffic:
 
 
 class Watcher:
-    """Watches all machines.  `damaged` says that somebody's history was restored or lost."""
+    """Watches all machines.  Where somebody's history was restored, lost or ran twice, less is
+    asked of what that touches: `went_back` and `touched` say what does."""
 
     def __init__(self) -> None:
         self.mirrors: dict[str, Mirror] = {}
@@ -96,21 +96,36 @@ class Watcher:
         self.sends: dict[bytes, Send] = {}
         self.traffic: dict[bytes, Traffic] = {}
         self.bystanders: dict[tuple[str, bytes], File] = {}
-        self.damaged = False
         self.changed: set[str] = set()  # names of machines whose database is another one now
+        self.forgotten: dict[str, set[bytes]] = {}  # parts that these had when it was changed
         self.copies: dict[str, Epochs] = {}  # of machines that had an older copy put back
         self.undone: set[str] = set()  # names of machines that had a turn undone
+        self.restarts: dict[str, int] = {}  # how often a turn was undone
         self.files_arrived = 0
         self.trees_arrived = 0
         self._arrived: dict[tuple[str, bytes], tuple[bytes, Node]] = {}
         self._tickets: dict[bytes, bytes] = {}
-        self._edited = False  # somebody has written into what had arrived
+        self._keys: set[bytes] = set()  # whose history was restored, lost or ran twice
+        self._edited: set[File] = set()  # what somebody has written into since it arrived
         self._texts: dict[tuple[bytes, bytes], dict[int, bytes]] = {}
 
     def add(self, machine: Machine) -> None:
         """Watch a machine."""
         self.mirrors[machine.name] = Mirror()
         self.machines.setdefault(machine.identity.public, []).append(machine)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether anybody's history was restored, lost or ran twice."""
+        return bool(self._keys)
+
+    def went_back(self, key: bytes) -> bool:
+        """Whether the history of the one with this key was restored, lost or ran twice."""
+        return key in self._keys
+
+    def touched(self, machine: Machine, key: bytes) -> bool:
+        """Whether that is so of either of two."""
+        return machine.identity.public in self._keys or key in self._keys
 
     # -- commits -------------------------------------------------------------------------
 
@@ -139,7 +154,7 @@ class Watcher:
         for id, digest, key in sql.execute(query).fetchall():
             if id not in mirror.done:
                 mirror.done.add(id)
-                self._told_done(id, digest, key)
+                self._told_done(machine, id, digest, key)
 
     def _committed_transfers(self, machine: Machine, mirror: Mirror) -> None:
         sql = machine.database.sql
@@ -165,29 +180,37 @@ class Watcher:
         same = [each for each in ids if each in sender.place]
         expected = sender.place[same[-1]] + 1 if same else 0
         place = sender.place[id]
-        if place < expected or (place > expected and not self.damaged):
+        if place < expected or (place > expected and not self.touched(machine, key)):
             raise Violation(f"{machine.name} received message {place}, not {expected}")
         ids.append(id)
         mirror.ever.add(id)
 
-    def _told_done(self, id: bytes, digest: bytes | None, key: bytes) -> None:
+    def _told_done(self, machine: Machine, id: bytes, digest: bytes | None, key: bytes) -> None:
         query = "SELECT row, folder, chosen FROM transfers WHERE id = ? AND outgoing = 0"
-        for machine in self.machines[key]:
-            for row, folder, chosen in machine.database.sql.execute(query, (id,)):
+        for other in self.machines[key]:
+            for row, folder, chosen in other.database.sql.execute(query, (id,)):
                 if chosen is None or folder is None:
                     continue
-                node = machine.disk.find_durable(folder + b"/" + chosen)
-                if node is not None and self._is_durable(machine, row, node, digest):
+                node = other.disk.find_durable(folder + b"/" + chosen)
+                if node is not None and self._is_durable(other, row, node, digest):
                     return
-        if not self.damaged:
-            raise Violation(f"a sender was told of {item_id(id)}, which is not durable there")
+            if other.name in self.changed and self._is_kept(other, id, digest):
+                return  # its history has forgotten that
+        raise Violation(f"{machine.name} was told of {item_id(id)}, which is not durable there")
+
+    def _is_kept(self, machine: Machine, id: bytes, digest: bytes | None) -> bool:
+        """The same where the receiver's history says nothing of it any more."""
+        path, node = self._arrived.get((machine.name, id), (b"", None))
+        if node is None or machine.disk.find_durable(path) is not node:
+            return False
+        return self._is_durable(machine, -1, node, digest)
 
     def _is_durable(self, machine: Machine, row: int, node: Node, digest: bytes | None) -> bool:
         """Whether a power cut would leave all of a transfer that was told as done."""
         if isinstance(node, File):
             known = what_is(node, durable=True) in self.sources.contents
             told = {None, digest_of(node.durable), digest_of(node.durable, grew=True)}
-            return known and (digest in told or self._edited)
+            return known and (digest in told or node in self._edited)
         there = dict(tree(node, durable=True))
         query = "SELECT path FROM tree_files WHERE transfer = ? AND state = 'verified'"
         for (path,) in machine.database.sql.execute(query, (row,)):
@@ -198,8 +221,9 @@ class Watcher:
 
     def restored(self, machine: Machine) -> None:
         """The machine's database is another one now."""
-        self.damaged = True
+        self._keys.add(machine.identity.public)
         self.changed.add(machine.name)
+        self.forgotten.setdefault(machine.name, set()).update(parts_of(machine))
         epochs = Epochs.of(machine)
         if epochs.events is not None:
             self.copies[machine.name] = epochs
@@ -215,6 +239,7 @@ class Watcher:
         )
         for id, key in sql.execute(query):
             mirror.received.setdefault(key, []).append(id)
+            mirror.ever.add(id)
 
     # -- effects -------------------------------------------------------------------------
 
@@ -223,10 +248,9 @@ class Watcher:
         process = machine.process
         if isinstance(effect, Log) and effect.text.startswith("starting over"):
             self.undone.add(machine.name)
+            self.restarts[machine.name] = self.restarts.get(machine.name, 0) + 1
         if not isinstance(effect, SendFrame) or process is None:
             return
-        if len(process.ends) > LINKS_MAX or process.disk_child.length > TASKS_MAX:
-            raise Violation(f"{machine.name} has links or tasks without bound")
         end = process.ends.get(effect.link)
         if end is None:
             return
@@ -239,8 +263,13 @@ class Watcher:
                 self._envelope(machine, frame)
             elif isinstance(frame, Ack):
                 self._ack(machine, peer, frame)
-            elif isinstance(frame, LinkError) and frame.code in DISHONEST and not self.damaged:
+            elif isinstance(frame, LinkError) and self._is_dishonest(machine, peer, frame.code):
                 raise Violation(f"{machine.name} ends a link: {frame.code} {frame.text}")
+
+    def _is_dishonest(self, machine: Machine, peer: Machine, code: str) -> bool:
+        """Whether an honest daemon never has to tell that another honest one."""
+        twice = code == "twin" and self.touched(machine, peer.identity.public)
+        return code in DISHONEST and not twice
 
     def _envelope(self, machine: Machine, frame: Envelope) -> None:
         if frame.kind != TEXT:
@@ -260,7 +289,7 @@ class Watcher:
             )
         texts = self._texts.get((key, frame.epoch), {})
         last = frame.number
-        while last in texts and not self.damaged:
+        while last in texts and not self.went_back(key):
             if texts[last] not in mirror.ever:
                 raise Violation(f"{machine.name} acknowledges a message that it does not have")
             del texts[last]
@@ -283,8 +312,19 @@ class Watcher:
                     found = machine.database.sql.execute(query, (moving.row,)).fetchone()
                     id = self._tickets[ticket] = found[0]
         if id is not None:
-            traffic = self.traffic.setdefault(id, Traffic({}, machine.runs))
+            life = machine.runs, self.restarts.get(machine.name, 0)
+            traffic = self.traffic.setdefault(id, Traffic(life=life))
+            if ticket not in traffic.by_ticket and traffic.life != life:
+                traffic.life, traffic.forgotten = life, traffic.total - self._counted(id)
             traffic.by_ticket[ticket] = count
+
+    def _counted(self, id: bytes) -> int:
+        """What is committed on either side of the bytes that went over lanes of a transfer: each
+        tells the other when a lane is opened."""
+        query = "SELECT bytes_sent FROM transfers WHERE id = ?"
+        machines = [each for same in self.machines.values() for each in same]
+        found = [row for each in machines for row in each.database.sql.execute(query, (id,))]
+        return max((count for (count,) in found), default=0)
 
     def lane_refused(self, machine: Machine, why: str) -> None:
         """A lane of two honest daemons ends for what one of them sent.  (A folder may grow,
@@ -294,7 +334,7 @@ class Watcher:
 
     def edited(self, file: File) -> None:
         """Somebody has changed what had arrived."""
-        self._edited = True
+        self._edited.add(file)
         self.sources.contents.add(what_of(bytes(file.data)))
 
     def published(self, machine: Machine, part: bytes, path: bytes, node: Node) -> None:
@@ -302,13 +342,13 @@ class Watcher:
         id = parse_item_id(part.rpartition(b"-")[2].removesuffix(b".part").decode()) or b""
         self.files_arrived += 1
         self.trees_arrived += isinstance(node, Folder)
-        before = self._arrived.get((machine.name, id))
-        if before is not None and machine.disk.find(before[0]) is before[1] and not self.damaged:
+        before = None if machine.name in self.changed else self._arrived.get((machine.name, id))
+        if before is not None and machine.disk.find(before[0]) is before[1]:
             raise Violation(f"{machine.name}: {path!r} arrives twice")
         self._arrived[machine.name, id] = path, node
         for inner, each in tree(node):
             self._check_arrived(machine, id, path, inner, each)
-        if isinstance(node, Folder) and not self.damaged:
+        if isinstance(node, Folder):
             self._check_whole(machine, id, node)
 
     def _check_arrived(
@@ -318,7 +358,7 @@ class Watcher:
 
         what, send = what_is(node), self.sends.get(id)
         known = what in self.sources.contents or not isinstance(node, File)
-        if known and send is not None and not self.damaged:
+        if known and send is not None:
             source = send.source + b"/" + inner if inner else send.source
             spooled = source.startswith(SPOOL)  # it had to grow first
             at = not send.tree and not spooled
@@ -366,6 +406,15 @@ class Watcher:
             for inner, each in tree(node) if name != PARTS else ():
                 if isinstance(each, File) and what_is(each) not in self.sources.contents:
                     raise Violation(f"{machine.name}: {name!r} {inner!r} is broken")
+
+
+def parts_of(machine: Machine) -> list[bytes]:
+    """The names of the stages on a machine's disk."""
+    from .child_source import PARTS
+    from .machine import DOWNLOADS
+
+    parts = machine.disk.find(DOWNLOADS + b"/" + PARTS)
+    return sorted(parts.names) if isinstance(parts, Folder) else []
 
 
 def digest_of(data: bytes, *, grew: bool = False) -> bytes:
