@@ -158,8 +158,8 @@ class Lane:
             self.out.finish("closed")
 
     def _tell_rest(self) -> None:
-        if self.phase == "moving" and isinstance(self.mover, Source):
-            self.mover.tell(rest=True)
+        if self.phase == "moving":
+            self.mover.tell_rest()
 
     def ended(self, reason: str) -> None:
         """The other end is gone, which is noticed when something is to be read."""
@@ -420,6 +420,10 @@ class Source:
         machine = self._lane.process.machine
         machine.watcher.sent(machine, self._lane.effect.ticket, self._machine.bytes_sent)
 
+    def tell_rest(self) -> None:
+        """What is not told yet."""
+        self.tell(rest=True)
+
     def tell(self, *, rest: bool = False) -> None:
         """Tell the node how far it is, not too often but for the `rest`."""
         figures = self._machine.bytes_done, self._machine.bytes_sent
@@ -503,7 +507,7 @@ class Sink:
                     self._count(step.size, 0)
                 case Finished():
                     size, digest = machine.bytes_done, machine.digest
-                    lane.finish(size, digest, 0, machine.bytes_reused)
+                    lane.finish(size, digest, self._received, machine.bytes_reused)
                     lane.close()
                     return
         if self._unsynced >= limits.UNSYNCED_STEP_BYTES or self._budget.full:
@@ -526,7 +530,22 @@ class Sink:
         if self._lane.now - self._told_at >= limits.PROGRESS_INTERVAL_S:
             self._told, self._told_at = done, self._lane.now
             self._lane.put(RecordType.PROGRESS, self._machine.progress())
-            self._lane.process.loop.post(LaneProgressed(self._lane.effect.lane, done))
+            self._lane.process.loop.post(
+                LaneProgressed(self._lane.effect.lane, done, self._received)
+            )
+
+    @property
+    def _received(self) -> int:
+        told = self._lane.process.machine.faults.told_received
+        return self._machine.bytes_received if told else 0
+
+    def tell_rest(self) -> None:
+        """What went over this lane counts as sent twice, if it has to come again."""
+        if self._received:
+            done = self._machine.bytes_done
+            self._lane.process.loop.post(
+                LaneProgressed(self._lane.effect.lane, done, self._received)
+            )
 
     # -- syncs -----------------------------------------------------------------------------
 

@@ -45,13 +45,17 @@ def scenario(act: Act, *, seed: int = 1, faults: Faults | None = None, idle: boo
     return worlds[0]
 
 
-def fail_at_every_point(act: Act, pick: Callable[[World], Machine], *, power: bool) -> int:
-    """Run `act` again and again, ending the daemon of a machine at its n-th commit or effect, for
-    every n until there is none left.  Returns how many there were."""
+def fail_at_every_point(
+    act: Act, pick: Callable[[World], Machine], *, power: bool, begin: Act | None = None
+) -> int:
+    """Run `act` again and again, after `begin`, ending the daemon of a machine at its n-th commit
+    or effect, for every n until there is none left.  Returns how many there were."""
     number, burned = 0, True
     while burned:
 
         def run(world: World, number: int = number) -> None:
+            if begin is not None:
+                begin(world)
             machine = pick(world)
             machine.fuse, machine.fuse_power = number, power
             act(world)

@@ -10,10 +10,10 @@ from sim.disk import File, Folder
 from sim.faults import Faults
 from sim.machine import DOWNLOADS, SOURCES, Machine
 from sim.scenario import fail_at_every_point, friends, scenario
+from sim.stories import is_asked, states, steer, wait_until
 from sim.user import User
 from sim.watcher import BYSTANDER
 from sim.world import World
-from tntd.node.present import item_id
 from tntd.settings import Settings
 from tntd.tasks import SyncStage
 
@@ -106,12 +106,6 @@ def test_a_lane_may_break_at_any_record(side: int, what: str):
         assert world.watcher.files_arrived == 1
         number += 1
     assert number > 4
-
-
-def states(world: World) -> list[list[str]]:
-    """The states of all transfers, machine by machine."""
-    query = "SELECT state FROM transfers ORDER BY row"
-    return [[s for (s,) in m.database.sql.execute(query)] for m in world.machines]
 
 
 def test_what_arrived_whole_is_done_although_its_sender_gave_it_up():
@@ -358,21 +352,6 @@ def test_a_file_that_was_sent_before_sends_what_changed():
     assert sent[2] == 0
 
 
-def wait_until(world: World, reached: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Until something is so, or it never will be."""
-    end = world.heap.now + seconds
-    while not reached():
-        assert world.heap.now < end
-        world.heap.run(world.heap.now + 0.002)
-
-
-def steer(user: User, verb: str) -> None:
-    """Have the user do something with their only transfer."""
-    (id,) = user.machine.database.sql.execute("SELECT id FROM transfers").fetchone()
-    params = {"transfer": item_id(id)}
-    user.client.request(f"transfers.{verb}", params, lambda result, error: None)
-
-
 @pytest.mark.parametrize("act", [send_a_tree, send_a_file])
 @pytest.mark.parametrize("resumes", [0, 1])
 @pytest.mark.parametrize("pauses", [0, 1])
@@ -536,9 +515,3 @@ def test_what_was_moved_to_its_folder_is_not_forgotten_by_who_ends_then(power: b
         assert states(world) == [["done"], ["done"]]
 
     scenario(end, faults=Faults(disk_s=0.4))
-
-
-def is_asked(machine: Machine, task: type) -> bool:
-    """Whether the child has such a task."""
-    process = machine.process
-    return process is not None and any(isinstance(each, task) for each in process.disk_child.tasks)

@@ -4,46 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sim.child_source import PARTS
-from sim.disk import File, Folder
 from sim.faults import Faults
-from sim.machine import DOWNLOADS, SOURCES
+from sim.machine import SOURCES
 from sim.scenario import friends, scenario
-from sim.sources import tree
 from sim.world import World
 from tntd.node.present import item_id
-
-
-def files_of(folder: object) -> set[bytes]:
-    """Relative paths of the files in a folder."""
-    assert isinstance(folder, Folder)
-    return {path for path, node in tree(folder) if isinstance(node, File)}
-
-
-@pytest.mark.parametrize("seed", range(1, 9))
-def test_what_its_sender_has_removed_meanwhile_does_not_arrive(seed: int):
-    """It is in the stage, after a power cut as anything."""
-
-    def act(world: World) -> None:
-        ann, bob = friends(world)
-        root = ann.send_tree(ann.friends[0], files=12)
-        stage: set[bytes] = set()
-        end = world.heap.now + 30.0
-        while len(stage) < 3 and world.heap.now < end:
-            world.heap.run(world.heap.now + 0.0005)
-            parts = bob.machine.disk.find(DOWNLOADS + b"/" + PARTS)
-            found = parts.names.values() if isinstance(parts, Folder) else ()
-            stage = next((files_of(each) for each in found if isinstance(each, Folder)), set())
-        bob.machine.end("power")
-        for path in sorted(stage)[::2]:
-            ann.machine.disk.remove_durable(root + b"/" + path)
-            world.watcher.sources.gone("ann", root + b"/" + path, world.heap.now)
-        world.heap.run(world.heap.now + 30.0)
-        source, arrived = ann.machine.disk.find(root), bob.machine.disk.folder(DOWNLOADS).names
-        (name,) = (name for name, node in arrived.items() if name != PARTS)
-        assert files_of(arrived[name]) == files_of(source)
-
-    scenario(act, seed=seed, idle=False)
 
 
 @pytest.mark.parametrize("seed", range(1, 5))

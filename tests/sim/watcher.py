@@ -215,7 +215,9 @@ class Watcher:
         query = "SELECT path FROM tree_files WHERE transfer = ? AND state = 'verified'"
         for (path,) in machine.database.sql.execute(query, (row,)):
             file = there.get(path)
-            if file is None or what_is(file, durable=True) not in self.sources.contents:
+            if not isinstance(file, File) or file.dirty:
+                return False
+            if what_is(file) not in self.sources.contents:
                 return False
         return True
 
