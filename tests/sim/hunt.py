@@ -38,7 +38,8 @@ def hunt_mutants(jobs: int | None = None) -> bool:
             survived.append(name)
             print(f"{name}: SURVIVED", flush=True)
         else:
-            print(f"{name}: caught by seed {caught[0]}", flush=True)
+            by = f"seed {caught[0]}" if caught[0] else "its story"
+            print(f"{name}: caught by {by}", flush=True)
     return not survived
 
 

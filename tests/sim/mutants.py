@@ -2,7 +2,8 @@
 
 What holds always: a mutant replaces something of tntd (or what stands for it here: the child
 processes and lanes are the simulator's own) for the time of a run; the seeds are those of
-everybody, from 1 on, and the first that fails has caught it.
+everybody, from 1 on, and the first that fails has caught it.  What needs more luck than they have
+is caught by a story (stories.py).
 """
 
 from __future__ import annotations
@@ -31,16 +32,18 @@ from tntd.node.pairs import Pairs
 from tntd.node.parts import Parts
 from tntd.node.steering import Steering
 from tntd.node.transfers import Transfers
+from tntd.node.waits import Waits
 from tntd.shell import driver
 from tntd.shell.driver import Driver
 from tntd.store import Store
 from tntd.store.database import Database
 from tntd.store.messages import Messages
 from tntd.store.outbox import Outbox
+from tntd.store.trees import Trees
 from tntd.tasks import Done, Failed
 from tntd.wire.frames import NUMBERS, Ack
 
-from . import lanes
+from . import lanes, stories
 from .child_stage import Stage
 from .disk import Disk, File, Folder
 from .machine import Machine
@@ -48,7 +51,9 @@ from .world import simulate
 
 SEEDS_MAX = 150
 Mutant = Callable[[], Any]
+Story = Callable[[], None]
 MUTANTS: dict[str, Mutant] = {}
+STORIES: dict[str, Story] = {}  # by mutant, where seeds have to be too lucky
 
 
 def mutant(make: Mutant) -> Mutant:
@@ -57,13 +62,36 @@ def mutant(make: Mutant) -> Mutant:
     return make
 
 
+def told_by(story: Story) -> Callable[[Mutant], Mutant]:
+    """The same for a mutant that is caught by a story."""
+
+    def put(make: Mutant) -> Mutant:
+        mutant(make)
+        STORIES[make.__name__.replace("_", " ")] = story
+        return make
+
+    return put
+
+
 def catch(name: str, first: int = 1) -> tuple[int, str] | None:
-    """The first seed from `first` on that catches a mutant, and how; None where it survives."""
+    """The first seed from `first` on that catches a mutant, or 0 for its story, and how; None where
+    it survives."""
+    if name in STORIES:
+        return _catch_by(name, STORIES[name])
     for seed in (*range(first, SEEDS_MAX + 1), *range(1, first)):
         with MUTANTS[name]():
             outcome = simulate(seed)
         if outcome.problem:
             return seed, outcome.problem
+    return None
+
+
+def _catch_by(name: str, story: Story) -> tuple[int, str] | None:
+    try:
+        with MUTANTS[name]():
+            story()
+    except AssertionError as problem:
+        return 0, str(problem)
     return None
 
 
@@ -501,3 +529,82 @@ def what_is_sent_twice_is_not_counted() -> Any:
 def steering_is_not_told() -> Any:
     """What the sender's user does with the queue stays with the sender."""
     return mock.patch.object(Steering, "_steer", lambda self, row, act: self._acts[act](row))
+
+
+@told_by(stories.a_sync_loses_something_and_the_daemon_ends)
+def what_was_lost_is_kept() -> Any:
+    """A stage of which a sync has lost something stays where it was."""
+    return mock.patch.object(Stage, "_lose", lambda *_: None)
+
+
+@told_by(stories.fewer_are_sent_again_than_are_waited_for)
+def what_was_not_sent_again_is_not_missed() -> Any:
+    """What was to be sent again, and is not told of, is called done."""
+    return mock.patch.object(Trees, "miss", lambda *_: None)
+
+
+@told_by(stories.what_is_not_there_any_more_is_swept_out)
+def what_a_broken_lane_has_left_comes_with_the_rest() -> Any:
+    """A stage goes to its place with all that an earlier try has left in it."""
+    begin = Arriving.begin
+
+    def begun(self: Arriving, moving: Any, event: Any) -> None:
+        moving.swept = True
+        begin(self, moving, event)
+
+    return mock.patch.object(Arriving, "begin", begun)
+
+
+@told_by(stories.a_contact_has_room_again_without_a_word)
+def a_contact_without_room_is_never_asked_again() -> Any:
+    """The wait for room has no end."""
+    return mock.patch.object(Waits, "full", lambda self, contact: self._full.add(contact))
+
+
+@mutant
+def a_kept_epoch_is_forgotten() -> Any:
+    """What was received under an epoch that comes back is not known any more."""
+    return mock.patch.object(Outbox, "kept_epoch", lambda *_: None)
+
+
+@mutant
+def an_offer_is_made_once() -> Any:
+    """Who has lost their history is not told again what is offered to them."""
+    finish_turn = Mail.finish_turn
+
+    def finished(self: Mail) -> None:
+        self._doubts.clear()
+        finish_turn(self)
+
+    return mock.patch.object(Mail, "finish_turn", finished)
+
+
+@mutant
+def there_is_always_room() -> Any:
+    """As many transfers move at once as there are."""
+    return mock.patch.object(Transfers, "has_room", lambda *_, **__: True)
+
+
+@mutant
+def events_are_sent_to_who_does_not_read() -> Any:
+    """What a client has not read does not hold up what comes next."""
+    finish_turn = Clients.finish_turn
+
+    def finished(self: Clients) -> None:
+        for client in self.all.values():
+            client.busy = False
+        finish_turn(self)
+
+    return mock.patch.object(Clients, "finish_turn", finished)
+
+
+@told_by(stories.both_sides_end_one_after_the_other)
+def bytes_that_the_other_side_knows_of_are_forgotten() -> Any:
+    """Each side counts for itself what goes over lanes."""
+    return mock.patch.object(Transfers, "hear_count", lambda *_: None)
+
+
+@told_by(stories.more_is_written_than_fits_a_window)
+def a_window_without_an_end() -> Any:
+    """Whatever is written is under way at once."""
+    return mock.patch.object(Window, "room", lambda *_: 1 << 20)
