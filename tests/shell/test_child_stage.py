@@ -500,6 +500,15 @@ def test_what_was_lost_and_could_not_be_removed_goes_with_its_stage(place: Place
     assert not place.parts.exists()
 
 
+@pytest.mark.parametrize("is_tree", [True, False])
+def test_what_was_lost_does_not_outlive_what_came_in_its_place(place: Place, is_tree: bool) -> None:
+    task = place.publish(place.prepare(is_tree).inode, tree=is_tree)
+    (place.parts / "stage.lost").mkdir()
+    (place.parts / "stage.lost" / "file").touch()
+    assert isinstance(do(task), Inspected)
+    assert os.listdir(place.path) == ["final"]
+
+
 def fail_syncs_of_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a disk that has just broken."""
 

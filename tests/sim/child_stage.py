@@ -16,7 +16,7 @@ from tntd.machines import pack_record, tree
 from tntd.machines.blocks import block_hash, digest_of
 from tntd.machines.pack_record import PackedEntry, TreeEntry
 from tntd.shell.child_stage_end import unsure
-from tntd.shell.child_tree_remove import is_asked_for
+from tntd.shell.child_tree_remove import LOST, is_asked_for
 from tntd.tasks import (
     CleanStages,
     CopyRange,
@@ -303,10 +303,12 @@ class Stage:
         return Done()
 
     def _lose(self, folder: bytes, name: bytes) -> None:
-        """A stage of which something was lost."""
+        """A stage of which something was lost: gone, or at least not found any more."""
         parts = self._disk.find(folder + b"/" + PARTS)
-        if isinstance(parts, Folder) and name in parts.names:
-            self._disk.change((parts, name, None))
+        if not isinstance(parts, Folder) or name not in parts.names or self._disk.stuck == "moved":
+            return
+        lost = [(parts, name + LOST, parts.names[name])] if self._disk.stuck else []
+        self._disk.change((parts, name, None), *lost)
 
     def sync_file(self, file: File) -> None:
         """What `fsync` does."""
@@ -365,6 +367,9 @@ class Stage:
             disk.check()
         disk.sync_folder(folder)
         yield
+        parts = folder.names.get(PARTS)
+        if isinstance(parts, Folder) and task.part + LOST in parts.names and not disk.stuck:
+            disk.change((parts, task.part + LOST, None))
         self._remove_parts(folder)
         return disk.inspected(folder.names[task.name])
 
@@ -488,6 +493,7 @@ class Stage:
             return Done()
         left = [limits.DISCARD_STEP_FILES]
         yield from self._remove(parts, task.name, left)
+        yield from self._remove(parts, task.name + LOST, left)
         disk.check()
         self.sync_removal(parts)
         yield
@@ -498,6 +504,8 @@ class Stage:
         node = folder.names.get(name)
         if node is None:
             return
+        if self._disk.stuck:
+            raise failed(errno.EIO)
         if isinstance(node, Folder):
             for inner in list(node.names):
                 yield from self._remove(node, inner, left)

@@ -109,6 +109,7 @@ class Disk:
         self.free = free
         self.full = False
         self.error_chance = 0.0
+        self.stuck = ""  # "removed": nothing of a stage can be; "moved": nor get another name
 
     @property
     def now_ns(self) -> int:

@@ -103,9 +103,10 @@ def some_files_fail(world: World, count: int = 1) -> None:
 # -- what a sync has lost -------------------------------------------------------------------
 
 
-def lose(act: Act, how: str) -> None:
-    """The disk is full just when what has come so far is synced, and nobody hears of it: the daemon
-    ends right then ("crash"), or the lane had been cut meanwhile ("cut")."""
+def lose(act: Act, how: str, stuck: str = "") -> None:
+    """The disk is full just when what has come so far is synced.  The daemon hears of it ("heard"),
+    or not: it ends right then ("crash"), or the lane was cut meanwhile ("cut").  `stuck`: the stage
+    cannot be "removed", nor "moved", for a while."""
 
     def run(world: World) -> None:
         bob = world.machines[1]
@@ -116,15 +117,31 @@ def lose(act: Act, how: str) -> None:
             assert bob.process is not None
             for lane in list(bob.process.lanes.values()):
                 lane.fail("cut", "the lane broke")
-        bob.disk.full = True
+        bob.disk.full, bob.disk.stuck = True, stuck
         wait_until(world, lambda: not is_asked(bob, SyncPart, SyncStage), step=0.0002)
         bob.disk.full = False
+        if how == "heard" and stuck:
+            world.heap.run(world.heap.now + 60.0)
+            assert parts_of(bob)
+        bob.disk.stuck = ""
         if how == "crash":
             bob.end("crash")
-        world.heap.run(world.heap.now + 60.0)
-        assert states(world) == [["done"], ["done"]]
+        world.heap.run(world.heap.now + 120.0)
+        end = "failed" if how == "heard" else "done"
+        assert states(world) == [[end], [end]]
+        assert not parts_of(bob)
 
     scenario(run, faults=Faults(disk_s=0.05, turn_s=0.02, bytes_per_s=40_000), idle=False)
+
+
+def send_and_lose(world: World) -> None:
+    """For fail_at_every_point: the same, with nobody who waits for anything."""
+    bob, end = world.machines[1], world.heap.now + 3.0
+    send_a_long_file(world)
+    for full, step in ((True, 0.0005), (False, 0.0002)):
+        while is_asked(bob, SyncPart, SyncStage) != full and world.heap.now < end:
+            world.heap.run(world.heap.now + step)
+        bob.disk.full = full
 
 
 def a_sync_loses_something_and_the_daemon_ends() -> None:

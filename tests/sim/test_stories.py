@@ -12,8 +12,10 @@ from sim.stories import (
     send_a_long_file,
     send_a_long_tree,
     send_again_what_changes,
+    send_and_lose,
     some_files_fail,
     states,
+    take_all,
     what_is_not_there_any_more_is_swept_out,
 )
 from sim.world import World
@@ -48,8 +50,31 @@ def test_a_daemon_may_end_at_any_point_of_what_is_sent_again(side: int, power: b
 
 @pytest.mark.parametrize("act", [send_a_long_file, send_a_long_tree])
 @pytest.mark.parametrize("how", ["crash", "cut"])
-def test_what_a_sync_has_lost_is_not_believed_though_nobody_heard_of_it(how: str, act):
-    lose(act, how)
+@pytest.mark.parametrize("stuck", ["", "removed"])
+def test_what_a_sync_has_lost_is_not_believed_though_nobody_heard_of_it(stuck: str, how: str, act):
+    lose(act, how, stuck)
+
+
+def test_a_daemon_may_end_at_any_point_of_a_sync_that_loses_something():
+    worlds: list[World] = []
+
+    def begin(world: World) -> None:
+        worlds.append(world)
+        take_all(world, world.machines[1])
+
+    count = fail_at_every_point(
+        send_and_lose, lambda world: world.machines[1], power=False, begin=begin
+    )
+    assert count > 15
+    ends = [states(world) for world in worlds]
+    assert all(here == there for here, there in ends)
+    assert {here[0] for here, _ in ends} == {"done", "failed"}
+
+
+@pytest.mark.parametrize("act", [send_a_long_file, send_a_long_tree])
+@pytest.mark.parametrize("stuck", ["", "removed", "moved"])
+def test_what_a_sync_has_lost_is_removed_when_the_disk_works_again(stuck: str, act):
+    lose(act, "heard", stuck)
 
 
 @pytest.mark.parametrize("seed", range(1, 9))

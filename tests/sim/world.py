@@ -163,7 +163,7 @@ class World:
         for machine in self.machines:
             machine.fuse = machine.source_trap = None
             machine.lane_trap, machine.link_trap = ("", 0), False
-            machine.disk.full, machine.disk.error_chance = False, 0.0
+            machine.disk.full, machine.disk.error_chance, machine.disk.stuck = False, 0.0, ""
             machine.database.failing, machine.database.fail_in = False, None
             machine.database.set_full(False)
             if machine.process is None:

@@ -219,6 +219,8 @@ def _settle(folder: Folder, task: Publish) -> Inspected:
         part = None if task.tree else parts.find(task.part)
         if part is not None and part.st_ino == task.inode:
             parts.remove(task.part)  # linked to its name, and then the machine stopped
+        with contextlib.suppress(OSError):
+            _remove(parts, task.part + child_tree_remove.LOST)
         parts.sync()
     folder.remove_child(PART_FOLDER)
     free = child_file.free_bytes(folder.descriptor if folder.descriptor >= 0 else task.folder)
