@@ -543,6 +543,17 @@ def what_was_not_sent_again_is_not_missed() -> Any:
     return mock.patch.object(Trees, "miss", lambda *_: None)
 
 
+@told_by(stories.what_changes_is_sent_once_more)
+def a_sender_believes_itself() -> Any:
+    """What changed while it was sent again counts as told, whatever the receiver has heard."""
+
+    def entries(self: Outgoing, moving: Any, event: Any) -> None:
+        self._core.store.trees.put(moving.row, event.entries, event.number)
+        self._rows.update(moving.row, number=event.number)
+
+    return mock.patch.object(Outgoing, "lane_entries", entries)
+
+
 @told_by(stories.what_is_not_there_any_more_is_swept_out)
 def what_a_broken_lane_has_left_comes_with_the_rest() -> Any:
     """A stage goes to its place with all that an earlier try has left in it."""

@@ -13,6 +13,7 @@ from unittest import mock
 from tntd import limits
 from tntd.node.present import item_id
 from tntd.settings import Settings
+from tntd.store.trees import NOT_SENT
 from tntd.tasks import SyncPart, SyncStage
 
 from .child_source import PARTS
@@ -168,11 +169,19 @@ def again_and_cut(read: int, record: int) -> bool:
         assert here in (["done"], ["failed"])
         place = DOWNLOADS + b"/new_tree/changes 0"
         assert (bob.machine.disk.find(place) is not None) == (here == ["done"])
+        for machine in world.machines:  # it may change, but it is not left out
+            (error,) = machine.database.sql.execute("SELECT error FROM transfers").fetchone()
+            assert NOT_SENT not in (error or "")
         nonlocal sprung
         sprung = bob.machine.lane_trap == ("", 0)
 
     scenario(run, idle=False)
     return sprung
+
+
+def what_changes_is_sent_once_more() -> None:
+    """The lane is cut before the receiver has heard of the change."""
+    again_and_cut(0, 3)
 
 
 def fewer_are_sent_again_than_are_waited_for() -> None:
