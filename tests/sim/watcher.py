@@ -314,11 +314,21 @@ class Watcher:
                     found = machine.database.sql.execute(query, (moving.row,)).fetchone()
                     id = self._tickets[ticket] = found[0]
         if id is not None:
-            life = machine.runs, self.restarts.get(machine.name, 0)
-            traffic = self.traffic.setdefault(id, Traffic(life=life))
-            if ticket not in traffic.by_ticket and traffic.life != life:
-                traffic.life, traffic.forgotten = life, traffic.total - self._counted(id)
+            traffic = self.traffic.setdefault(id, Traffic(life=self._life(machine)))
+            if ticket not in traffic.by_ticket:
+                _, traffic.forgotten = self.forgotten_of(machine, id, traffic)
+                traffic.life = self._life(machine)
             traffic.by_ticket[ticket] = count
+
+    def _life(self, machine: Machine) -> tuple[int, int]:
+        return machine.runs, self.restarts.get(machine.name, 0)
+
+    def forgotten_of(self, machine: Machine, id: bytes, traffic: Traffic) -> tuple[bool, int]:
+        """Whether the sender has ended, or had a turn undone, since the last lane was opened, and
+        how many bytes neither side knows of."""
+        if traffic.life == self._life(machine):
+            return False, traffic.forgotten
+        return True, traffic.total - self._counted(id)
 
     def _counted(self, id: bytes) -> int:
         """What is committed on either side of the bytes that went over lanes of a transfer: each
