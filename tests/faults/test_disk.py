@@ -10,7 +10,7 @@ import pytest
 
 from faults.disks import SmallDisk, locked, nothing_writable, small_disk
 from harness import Daemon, RpcError, connect_pair, wait_for, wait_linked
-from moving import make_tree, picture, send, transfer, wait_state
+from moving import digest, make, make_tree, picture, send, transfer, wait_state
 from tntd import limits
 
 Start = Callable[..., Daemon]
@@ -219,6 +219,49 @@ def test_downloads_on_a_full_disk(daemon: Start, home: Path) -> None:
         done = wait_state(alice, sent["id"], "done")
         assert done["error"] is None
         assert (small.path / "new_f.bin").read_bytes() == path.read_bytes()
+        no_traceback(alice, bob)
+    finally:
+        alice.clean_up()
+        bob.clean_up()
+        small.close()
+
+
+def waits_for_room(daemon: Daemon, id: str) -> bool:
+    """Whether it says that it waits because the disk is full, and that it will go on."""
+    found = transfer(daemon, id)
+    why = found["error"] or ""
+    full = "the disk is full" in why or "not enough free space" in why
+    return found["state"] == "queued" and full and "it will be tried again" in why
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_file(daemon: Start, home: Path) -> None:
+    """On a file system where no space is set aside: what is there is kept, and not sent again."""
+    small = small_disk(home / "downloads", 32 * MIB)
+    config = home / "bob.toml"
+    config.write_text("reserve_bytes = 0\n")
+    alice = daemon("alice")
+    bob = daemon("bob", "--config", str(config), "--downloads", str(small.path))
+    try:
+        connect_pair(alice, bob)
+        size = 24 * MIB
+        path = make(home / "f.bin", size)
+        alice.rpc("settings.set", name="upload_bytes_per_s", value=4 * MIB)
+        (sent,) = send(alice, "bob", path)
+        wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > size // 3, what="a third")
+        small.fill()
+        alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+        for each in (alice, bob):
+            wait_for(lambda each=each: waits_for_room(each, sent["id"]), what="it says why")
+        kept = transfer(bob, sent["id"])["bytes_done"]
+        assert kept > size // 3
+        assert not list(small.path.glob("new_*"))
+        alice.rpc("messages.send", to="bob", text="still here")
+        all_heard(bob, "alice", ["still here"])
+        small.free()
+        done = wait_state(alice, sent["id"], "done")
+        assert done["error"] is None
+        assert done["bytes_resent"] <= 4 * MIB < kept, "it went on where it was"
+        assert digest(small.path / "new_f.bin") == digest(path)
         no_traceback(alice, bob)
     finally:
         alice.clean_up()
