@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import RpcError, connect_pair, wait_for
+from harness import Client, Daemon, RpcError, connect_pair, wait_for
 from moving import MIB, Start, digest, make, no_parts, pair, send, transfer, wait_state
 
 
@@ -48,23 +48,96 @@ def test_paused_while_the_other_side_is_away(daemon: Start, home: Path) -> None:
     wait_state(alice, sent["id"], "done")
 
 
-def test_first_in_the_queue(daemon: Start, home: Path) -> None:
+def one_at_a_time(daemon: Start, home: Path) -> tuple[Daemon, Daemon]:
+    """As `pair`; alice sends one file after the other, slowly at first."""
     config = home / "alice.toml"
-    config.write_text("transfers_per_contact_max = 1\n")
+    config.write_text(f"transfers_per_contact_max = 1\nupload_bytes_per_s = {MIB}\n")
     alice = daemon("alice", "--config", str(config))
     bob = daemon("bob", "--downloads", str(home / "b"))
     connect_pair(alice, bob)
-    watching = alice.client(subscribe=True)
-    one, two, three = send(alice, "bob", *(make(home / f"f{n}", 100 * MIB + n) for n in range(3)))
-    watching.wait_event("transfer.progress")
-    wait_for(lambda: transfer(alice, three["id"])["state"] == "queued", what="it is accepted")
-    alice.rpc("transfers.first", transfer=three["id"])
-    ends: list[str] = []
-    while len(ends) < 3:
+    return alice, bob
+
+
+def begun(watching: Client, count: int) -> list[str]:
+    """The ids of the next transfers of which bytes begin to flow, in order."""
+    ids: list[str] = []
+    while len(ids) < count:
         changed = watching.wait_event("transfer.state", timeout=60)["transfer"]
-        if changed["state"] == "done" and changed["id"] not in ends:
-            ends.append(changed["id"])
-    assert ends == [one["id"], three["id"], two["id"]]
+        if changed["state"] == "active" and changed["id"] not in ids:
+            ids.append(changed["id"])
+    return ids
+
+
+def test_oldest_first(daemon: Start, home: Path) -> None:
+    """Over all that was sent: in one go, one after the other, and while nobody was there."""
+    alice, bob = one_at_a_time(daemon, home)
+    watching = alice.client(subscribe=True)
+    paths = [make(home / f"f{n}", 2 * MIB - n) for n in range(6)]
+    sent = send(alice, "bob", *paths[:2])
+    sent += send(alice, "bob", paths[2])
+    assert begun(watching, 1) == [sent[0]["id"]]
+    bob.sigterm()
+    sent += send(alice, "bob", *paths[3:])
+    bob.start()
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+    assert begun(watching, 6) == [each["id"] for each in sent]
+    for each in sent:
+        wait_state(alice, each["id"], "done")
+
+
+@pytest.mark.parametrize("who", ["sender", "receiver"])
+def test_first_in_the_queue(daemon: Start, home: Path, who: str) -> None:
+    alice, bob = one_at_a_time(daemon, home)
+    watching = alice.client(subscribe=True)
+    paths = [make(home / f"f{n}", 10 * MIB + n) for n in range(4)]
+    one, two, three, four = send(alice, "bob", *paths)
+    assert begun(watching, 1) == [one["id"]]
+    for each in (alice, bob):
+        wait_for(lambda each=each: transfer(each, four["id"])["state"] == "queued", what="taken")
+    told = alice.client(subscribe=True)
+    hand = alice if who == "sender" else bob
+    for each in (three, four):  # the last word has the front
+        hand.rpc("transfers.first", transfer=each["id"])
+        of = lambda event, each=each: event["transfer"]["id"] == each["id"]  # noqa: E731
+        told.wait_event("transfer.state", of)
+    assert transfer(alice, one["id"])["state"] == "active", "what moves is not held up"
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+    assert begun(watching, 3) == [four["id"], three["id"], two["id"]]
+    wait_state(alice, two["id"], "done")
+
+
+@pytest.mark.parametrize("whose", ["sender", "receiver"])
+def test_so_many_move_in_all(daemon: Start, home: Path, whose: str) -> None:
+    """Over several contacts; here each of them may have three."""
+    alice, bob = pair(daemon, home)
+    carol = daemon("carol", "--downloads", str(home / "c"))
+    connect_pair(alice, carol)
+    limit = "upload_bytes_per_s" if whose == "sender" else "download_bytes_per_s"
+    alice.rpc("settings.set", name=limit, value=MIB)
+    alice.rpc("settings.set", name="transfers_max", value=2)
+    for each in (bob, carol):
+        paths = [make(home / f"{each.name}{n}", 40 * MIB + n) for n in range(3)]
+        if whose == "sender":
+            send(alice, each.name, *paths)
+        else:
+            send(each, "alice", *paths)
+
+    def moving() -> list[int]:
+        """The bytes that are done of each that moves."""
+        found = alice.rpc("transfers.list")["transfers"]
+        return [each["bytes_done"] for each in found if each["state"] == "active"]
+
+    def going() -> bool:
+        now = moving()
+        assert len(now) <= 2
+        return len(now) == 2 and min(now) >= MIB
+
+    wait_for(going, what="two of them have come some way, while others wait")
+    alice.rpc("settings.set", name="transfers_max", value=4)
+    wait_for(lambda: len(moving()) == 4, what="two more")
+    alice.rpc("settings.set", name=limit, value=0)
+    for each in alice.rpc("transfers.list")["transfers"]:
+        wait_state(alice, each["id"], "done")
 
 
 def test_many_small_files_at_once(daemon: Start, home: Path) -> None:

@@ -242,7 +242,8 @@ class Outgoing:
     def _fill(self, contact: int) -> bool:
         """Begin with as many as there is room for; False where others have to wait for room.
 
-        The queue may hold many thousands: only as much of it is read as can be begun.
+        The queue may hold many thousands: only as much of it is read as can be begun, and one more,
+        which is to wait for room.
         """
         route = self._core.routes.get(contact)
         if route is None or not route.open:
@@ -250,7 +251,7 @@ class Outgoing:
         if self.waits.is_full(contact):
             return True  # when it has room, this is asked again
         busy = len(self._transfers.moving) + len(self._awaiting) + self.waits.count
-        for row in self._rows.ready(contact, busy + self._core.settings.transfers_max):
+        for row in self._rows.ready(contact, busy + self._core.settings.transfers_max + 1):
             if not self._is_ready(row):
                 continue
             if not self._transfers.has_room(contact, outgoing=True):
