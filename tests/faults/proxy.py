@@ -70,7 +70,8 @@ class Proxy:
     connections at once.
     """
 
-    def __init__(self, target: int, seed: int = 0) -> None:
+    def __init__(self, target: int, seed: int = 0, *, buffer_bytes: int = 0) -> None:
+        """`buffer_bytes`: what a socket of ours may hold, about; 0: what the system thinks fit."""
         self.target = target
         self.forth = Way()
         self.back = Way()
@@ -80,7 +81,9 @@ class Proxy:
         self._pairs: set[_Pair] = set()
         self._closed = False
         self._threads: set[threading.Thread] = set()
+        self._buffer_bytes = buffer_bytes
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._bound(self._listener)  # what it accepts has the same
         self._listener.settimeout(TICK_S)
         self.port: int = self._listener.getsockname()[1]
         self._start(self._listen)
@@ -156,6 +159,7 @@ class Proxy:
             if self.refuse:
                 raise ConnectionRefusedError
             far = socket.create_connection(("127.0.0.1", self.target), 5)
+            self._bound(far)
         except OSError:
             near.close()
             return
@@ -167,6 +171,11 @@ class Proxy:
             self._pairs.add(pair)
         self._start(self._carry, pair, "forth", near, far, self.forth)
         self._start(self._carry, pair, "back", far, near, self.back)
+
+    def _bound(self, sock: socket.socket) -> None:
+        if self._buffer_bytes:
+            for which in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                sock.setsockopt(socket.SOL_SOCKET, which, self._buffer_bytes)
 
     def _carry(
         self, pair: _Pair, name: str, source: socket.socket, goal: socket.socket, way: Way
