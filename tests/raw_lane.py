@@ -55,15 +55,16 @@ class RawLane:
     def send_file(self, data: bytes) -> None:
         """Send a small file, whole."""
         body = pack_record.encode_entry("file", b"", len(data), 0, False, b"")
-        plain = memoryview(bytearray(len(data) + 200))
-        at = put_chunk(plain, 0, ChunkKind.DATA, 0, 0, len(data))
-        plain[at : at + len(data)] = data
-        digest = digest_of([block_hash(data)])
-        at = put_file_end(plain, at + len(data), 0, len(data), digest)
         self.send(RecordType.HELLO)
         self.send(RecordType.CHUNKS, entry_chunk(0, body))
-        self.send(RecordType.CHUNKS, bytes(plain[:at]))
+        self.send(RecordType.CHUNKS, _content(0, data))
         self.send(RecordType.END)
+
+    def send_large(self, number: int, path: bytes, data: bytes) -> None:
+        """Send a file of a folder as large ones go, by itself."""
+        body = pack_record.encode_entry("file", path, len(data), 0, False, b"")
+        self.send(RecordType.CHUNKS, entry_chunk(number, body))
+        self.send(RecordType.CHUNKS, _content(number, data))
 
     def read_to_end(self) -> bytes:
         """All that comes until alice closes."""
@@ -76,6 +77,28 @@ class RawLane:
 
     def __exit__(self, *_: object) -> None:
         self.sock.close()
+
+
+def pack(number: int, *items: tuple[pack_record.What, bytes, bytes]) -> bytes:
+    """The plaintext of a PACK record: what each entry is, its path, and its content or target."""
+    out = []
+    for at, (what, path, text) in enumerate(items, number):
+        is_file = what == "file"
+        size, told = (len(text), b"") if is_file else (0, text)
+        body = pack_record.encode_entry(what, path, size, 0, False, told)
+        out.append(entry_chunk(at, body))
+        if is_file:
+            out.append(_content(at, text))
+    return b"".join(out)
+
+
+def _content(number: int, data: bytes) -> bytes:
+    """The chunks of a file that has one block: its bytes, and its end."""
+    plain = memoryview(bytearray(len(data) + 200))
+    at = put_chunk(plain, 0, ChunkKind.DATA, number, 0, len(data))
+    plain[at : at + len(data)] = data
+    at = put_file_end(plain, at + len(data), number, len(data), digest_of([block_hash(data)]))
+    return bytes(plain[:at])
 
 
 def offer(contact: RawContact, name: bytes, size: int, **changes: object) -> bytes:
