@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from moving import picture
+from swaps import Racer, swap
 from tntd import limits
 from tntd.machines import tree
 from tntd.shell import (
@@ -691,6 +694,146 @@ def test_a_merge_tells_what_fits_an_answer(place: Place) -> None:
         (final / name).write_bytes(b"mine")
     answer = do(MergeStage(place.bytes, b"stage", b"final", final.stat().st_ino))
     assert isinstance(answer, Unpacked) and 1000 < len(answer.entries) < 3000
+
+
+# -- a way that is swapped ------------------------------------------------------------------
+
+GONE = {"ENOTDIR", "ELOOP", "ENOENT", "ESTALE", "EEXIST", "UNSURE"}
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder of somebody else's that looks like every place on the way."""
+    made = tmp_path / "outside"
+    for folder in (".tnt-part/stage/sub", "stage/sub", "sub", "final/sub"):
+        (made / folder).mkdir(parents=True)
+        (made / folder / "f").write_bytes(b"mine")
+    return made
+
+
+def theirs(place: Place) -> None:
+    """What a stage holds."""
+    for name in ("sub/f", "sub/g", "h"):
+        (place.stage / name).parent.mkdir(exist_ok=True)
+        (place.stage / name).write_bytes(b"theirs")
+
+
+def contents(top: Path, content: bytes) -> list[str]:
+    """The names of all files there that hold that, links not followed."""
+    files = [Path(folder) / name for folder, _, names in os.walk(top) for name in names]
+    return sorted(p.name for p in files if not p.is_symlink() and p.read_bytes() == content)
+
+
+@pytest.mark.parametrize("which", ["stage", "parts", "downloads"])
+@pytest.mark.parametrize("tree", [True, False])
+def test_nothing_is_published_from_a_way_that_was_swapped(
+    place: Place, outside: Path, which: str, tree: bool
+) -> None:
+    inode = place.prepare(tree).inode
+    shutil.rmtree(outside / "final")  # the name is free there, too
+    if tree:
+        theirs(place)
+    else:
+        place.stage.write_bytes(b"theirs")
+        for each in (outside / "stage", outside / ".tnt-part" / "stage"):
+            shutil.rmtree(each)
+            each.write_bytes(b"mine")
+    before = picture(outside)
+    path = {"stage": place.stage, "parts": place.parts, "downloads": place.path}[which]
+    swap(path, outside / "stage" if which == "stage" else outside)
+    assert code(place.publish(inode, tree=tree)) in GONE
+    assert not os.path.lexists(place.path / "final") or which == "downloads"
+    assert picture(outside) == before
+    path.unlink()
+    path.with_name(path.name + ".moved").rename(path)
+    assert isinstance(do(place.publish(inode, tree=tree)), Inspected), "it is there as before"
+
+
+@pytest.mark.parametrize("which", ["stage", "parts", "downloads", "final"])
+def test_nothing_is_merged_over_a_way_that_was_swapped(
+    place: Place, outside: Path, which: str
+) -> None:
+    place.prepare()
+    theirs(place)
+    final = place.path / "final"
+    final.mkdir()
+    task = MergeStage(place.bytes, b"stage", b"final", final.stat().st_ino)
+    before = picture(outside)
+    way = {"stage": place.stage, "parts": place.parts, "downloads": place.path, "final": final}
+    target = outside / which if which in {"stage", "final"} else outside
+    swap(way[which], target)
+    assert code(task) in GONE
+    assert picture(outside) == before
+    way[which].unlink()
+    way[which].with_name(way[which].name + ".moved").rename(way[which])
+    assert do(task) == Unpacked([], 0, b"", 0)
+    assert contents(final, b"theirs") == ["f", "g", "h"]
+
+
+# Before which calls, and whether it is swapped before the first of them, too.
+RACES = [
+    (call, odd)
+    for call in ("child", "look", "find", "move", "remove_child", "sync", "status")
+    for odd in (True, False)
+]
+
+
+@pytest.mark.parametrize("race", RACES, ids=str)
+@pytest.mark.parametrize("which", ["stage", "parts", "downloads"])
+def test_swapped_while_it_is_published(
+    place: Place,
+    outside: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    race: tuple[str, bool],
+    which: str,
+) -> None:
+    inode = place.prepare().inode
+    theirs(place)
+    shutil.rmtree(outside / "final")
+    before = picture(outside)
+    path = {"stage": place.stage, "parts": place.parts, "downloads": place.path}[which]
+    racer = Racer(path, outside / "stage" if which == "stage" else outside)
+    with monkeypatch.context() as patch:
+        racer.race(patch, *race)
+        for _ in range(3):
+            do(place.publish(inode))
+    racer.restore()
+    assert picture(outside) == before
+    assert contents(place.path.parent, b"theirs") == ["f", "g", "h"], "nothing is lost"
+
+
+@pytest.mark.parametrize("race", RACES, ids=str)
+@pytest.mark.parametrize("which", ["stage", "parts", "downloads", "final", "source", "target"])
+def test_swapped_while_it_is_merged(
+    place: Place,
+    outside: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    race: tuple[str, bool],
+    which: str,
+) -> None:
+    place.prepare()
+    theirs(place)
+    final = place.path / "final"
+    (final / "sub").mkdir(parents=True)
+    before = picture(outside)
+    way = {
+        "stage": (place.stage, "stage"),
+        "parts": (place.parts, ""),
+        "downloads": (place.path, ""),
+        "final": (final, "final"),
+        "source": (place.stage / "sub", "sub"),
+        "target": (final / "sub", "sub"),
+    }
+    path, name = way[which]
+    racer = Racer(path, outside / name)
+    task = MergeStage(place.bytes, b"stage", b"final", final.stat().st_ino)
+    with monkeypatch.context() as patch:
+        racer.race(patch, *race)
+        for _ in range(3):
+            do(task)
+    racer.restore()
+    assert picture(outside) == before
+    assert contents(place.path.parent, b"theirs") == ["f", "g", "h"], "nothing is lost"
 
 
 # -- removing -----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from swaps import Racer, swap
 from tntd.machines import pack_record, tree
 from tntd.machines.pack_record import CHUNK, FILE_END
 from tntd.shell import child_disk, child_folder, child_stage, child_unpack
@@ -367,12 +368,6 @@ def test_a_stage_of_somebody_else(place: Place) -> None:
 # -- swapped under our feet ---------------------------------------------------------------
 
 
-def swap(path: Path, target: Path | str) -> None:
-    """Put `path` elsewhere and a link in its place."""
-    path.rename(path.with_name(path.name + ".moved"))
-    path.symlink_to(target)
-
-
 def test_a_folder_of_the_stage_is_swapped(place: Place, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -456,38 +451,13 @@ def test_nothing_leaves_the_stage(
                 assert real.startswith(stage + b"/") or real == stage, (path, real)
 
 
-class Racer:
-    """Swaps a folder of the stage for a link again and again, at every system call of ours."""
-
-    def __init__(self, victim: Path, outside: Path) -> None:
-        self.victim = victim
-        self.outside = outside
-        self.moved = victim.with_name("moved")
-
-    def swap(self) -> None:
-        """To the link, or back."""
-        if self.victim.is_symlink():
-            self.victim.unlink()
-            self.moved.rename(self.victim)
-        elif self.victim.exists():
-            self.victim.rename(self.moved)
-            self.victim.symlink_to(self.outside)
-
-
 @pytest.mark.parametrize("call", ["child", "create", "make_link", "look", "find", "remove"])
 def test_swapped_between_any_two_calls(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     outside = tmp_path / "outside"
     (outside / "b").mkdir(parents=True)
-    racer = Racer(place.stage / "a", outside)
-    real: Callable[..., object] = getattr(child_folder.Folder, call)
-
-    def raced(self: child_folder.Folder, *arguments: object) -> object:
-        racer.swap()
-        return real(self, *arguments)
-
-    monkeypatch.setattr(child_folder.Folder, call, raced)
+    Racer(place.stage / "a", outside).race(monkeypatch, call)
     for number in range(5):
         place.unpack(
             ("folder", b"a", b""),
