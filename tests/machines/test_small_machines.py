@@ -184,6 +184,24 @@ def test_final_names_of_the_first_demo() -> None:
     long.decode()
 
 
+@pytest.mark.parametrize(
+    ("prefix", "name", "final"),
+    [
+        ("", b"CON", b"%43ON"),
+        ("", b"nul.tar.gz", b"%6Eul.tar.gz"),
+        ("", b"Com1 .txt", b"%43om1 .txt"),
+        ("", b"lpt\xc2\xb9", b"%6Cpt\xc2\xb9"),
+        ("C", b"ON.txt", b"C%4FN.txt"),
+        ("", b"console", b"console"),
+        ("", b"COM10", b"COM10"),
+        ("new_", b"CON", b"new_CON"),
+    ],
+)
+def test_no_final_name_is_a_device_of_windows(prefix: str, name: bytes, final: bytes) -> None:
+    assert final_name(prefix, name, 0) == final
+    check_file_name(final_name(prefix, name, 1))
+
+
 def test_paths_that_are_no_utf8_are_shown_and_found_again() -> None:
     assert show_path("/ü".encode()) == ("/ü", None)
     assert show_path(b"/a\xff b") == ("/a%FF b", "/a%FF%20b")

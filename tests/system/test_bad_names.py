@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from bystanders import RawContact, Scene
 from harness import RpcError, environment
+from moving import Start
 from peer import PeerClosed, RawPeer, hello, listener, trusted
 from raw_lane import RawLane, agree, offer
 from tntd.wire.frames import Decision, LinkError, Offer, Refused, Result, Text
@@ -19,6 +22,8 @@ ESC = "\x1b[2J\x1b]0;owned\x07"
 OVERRIDE = "\u202e"
 DATA = b"harmless"
 HIDDEN = {"Cc", "Cf", "Zl", "Zp"}
+
+FORMS: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")
 
 NO_NAMES = [b"/etc/x", b"..", b".", b"a/b", b"a/", b"/", b"nul\0", b"../../x", b"\0"]
 MALFORMED = [b"", b"x" * 256, b"x" * 70_000]
@@ -42,7 +47,33 @@ NAMES = {
     b"a." + "ü".encode() * 120: b"new_a." + "ü".encode() * 31,
     b"\n" * 200: (b"new_" + b"%0A" * 84)[:255],
     b".tnt-part": b"new_.tnt-part",
+    **{
+        # Look like what they are not, and name nothing but themselves.
+        f"..{slash}..{slash}victim".encode(): f"new_..{slash}..{slash}victim".encode()
+        for slash in ("\u2215", "\u2044", "\uff0f", "\u29f8", "\uff3c")
+    },
+    "\uff0e\uff0e".encode(): "new_\uff0e\uff0e".encode(),
+    b"CON": b"new_CON",
+    b"nul.txt": b"new_nul.txt",
+    b"COM1": b"new_COM1",
 }
+# The same where the setting `prefix` is empty.
+BARE_NAMES = {
+    b"plain.txt": b"plain.txt",
+    b"CON": b"%43ON",
+    b"nul.txt": b"%6Eul.txt",
+    b"Com1.tar.gz": b"%43om1.tar.gz",
+    b"aux. ": b"%61ux",
+    b"console": b"console",
+    b"...": b"file",
+    b" ": b"file",
+    b"C:": b"C%3A",
+    b"..\\..\\victim": b"..%5C..%5Cvictim",
+    "..\u2215victim".encode(): "..\u2215victim".encode(),
+    b".tnt-part": b".tnt-part (1)",
+}
+# Two names here; where a file system takes both for one, the second gets a number.
+ALIKE = [b"Case", b"cASE", *(unicodedata.normalize(f, "caf\u00e9").encode() for f in FORMS)]
 
 
 def send(scene: Scene, mallory: RawContact, name: bytes) -> None:
@@ -95,6 +126,31 @@ def test_every_other_name_arrives_as_one_harmless_component(scene: Scene) -> Non
             assert not HIDDEN & {unicodedata.category(character) for character in shown}
             clean(scene)
     assert all(line.isprintable() for line in scene.log())
+    scene.undisturbed()
+
+
+def test_without_a_prefix_a_name_is_as_harmless(daemon: Start, home: Path) -> None:
+    config = home / "alice.toml"
+    config.write_text('prefix = ""\n')
+    scene = Scene(daemon, "--config", str(config))
+    with scene.contact() as mallory:
+        for name, expected in BARE_NAMES.items():
+            send(scene, mallory, name)
+            assert downloaded(scene) == {expected}, name
+            clean(scene)
+    scene.undisturbed()
+
+
+def test_names_that_are_alike_do_not_replace_each_other(scene: Scene) -> None:
+    clean(scene)
+    with scene.contact() as mallory:
+        for name in ALIKE:
+            send(scene, mallory, name)
+    there = downloaded(scene)
+    assert len(there) == len(ALIKE)
+    exact = {b"new_" + name for name in ALIKE}
+    assert there == exact or any(b" (1)" in name for name in there)
+    clean(scene)
     scene.undisturbed()
 
 

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from tntd import limits
 from tntd.control.names import check_name
 from tntd.errors import CommandError, RemoteError
+from tntd.machines import tree
 
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp"})  # but the joiner that emoji need
 _UNUSABLE = re.compile(r"[^\w.\-]+")
@@ -64,6 +65,8 @@ def final_name(prefix: str, name: bytes, number: int) -> bytes:
     extension.  Control characters and what other systems cannot hold become %XX; a name that
     grows too long loses the end of its stem, never its extension."""
     safe = _harmless(name)
+    if tree.is_windows_device(prefix.encode() + safe):  # as it can be without a prefix
+        safe = f"%{safe[0]:02X}".encode() + safe[1:]
     dot = safe.rfind(b".")
     stem, extension = (safe[:dot], safe[dot:]) if dot > 0 else (safe, b"")
     extension = _cut_bytes(extension, 64)

@@ -125,8 +125,13 @@ def told_reason(text: bytes) -> str:
     return text.decode("utf-8", "replace")[: limits.ERROR_TEXT_CHARS_MAX]
 
 
+def is_windows_device(name: bytes) -> bool:
+    """Whether Windows takes `name` for a device, with any extension, in every folder."""
+    stem = name.partition(b".")[0].rstrip(b" ").lower()
+    return stem in _WINDOWS_DEVICES
+
+
 def _windows_refuses(name: bytes) -> bool:
     if name[-1:] in (b".", b" ") or not _WINDOWS_BAD.isdisjoint(name):
         return True
-    stem = name.partition(b".")[0].rstrip(b" ").lower()
-    return stem in _WINDOWS_DEVICES
+    return is_windows_device(name)
