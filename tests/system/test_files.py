@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -266,10 +267,29 @@ def test_several_at_once_and_both_ways(daemon: Start, home: Path) -> None:
 
 
 def test_a_receiver_that_lost_its_history_is_asked_anew(daemon: Start, home: Path) -> None:
+    """It has a copy of itself from before the offer, which its user had already taken."""
     config = home / "bob.toml"
     config.write_text("auto_accept_bytes_max = 0\n")
     alice, bob = pair(daemon, home, "--config", str(config))
-    (sent,) = send(alice, "bob", make(home / "f", 1000))
+    bob.sigterm()
+    backup = bob.data.with_name("backup")
+    shutil.copytree(bob.data, backup)
+    bob.start()
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=MIB)
+    path = make(home / "f", 4 * MIB)
+    (sent,) = send(alice, "bob", path)
     wait_state(alice, sent["id"], "offered")
     bob.rpc("transfers.accept", transfer=sent["id"])
+    wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > 0, what="it is under way")
+    bob.kill9()
+    shutil.rmtree(bob.data)
+    shutil.copytree(backup, bob.data)
+    bob.start()
+    assert transfer(bob, sent["id"])["state"] in ("unknown", "offered"), "nobody has taken it"
+    wait_state(bob, sent["id"], "offered")
+    wait_state(alice, sent["id"], "offered")
+    assert not list(bob.downloads.glob("new_*"))
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+    bob.rpc("transfers.accept", transfer=sent["id"])
     wait_state(alice, sent["id"], "done")
+    assert digest(bob.downloads / "new_f") == digest(path)

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness import Daemon, wait_for
+from harness import Daemon, RpcError, wait_for
 from moving import (
     MIB,
     Start,
+    digest,
     files_of,
     make,
     make_tree,
@@ -111,6 +112,48 @@ def test_a_folder_that_is_not_there_any_more(daemon: Start, home: Path) -> None:
 
 def test_files_that_fail_and_then_come_again(daemon: Start, home: Path) -> None:
     """A name that the other side already has in the folder it merges into never is replaced."""
+    alice, bob = pair(daemon, home)
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=2 * MIB)
+    tree = home / "work"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "fine").write_text("fine")
+    changes = make(tree / "z" / "changes", 6 * MIB)
+    (sent,) = send(alice, "bob", tree)
+    wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > MIB, what="it is in the middle")
+    with changes.open("ab") as file:
+        file.write(b"more")
+    alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+    for each in (alice, bob):
+        assert wait_state(each, sent["id"], "failed")["failed"] == 1
+    final = bob.downloads / "new_work"
+    assert (final / "sub" / "fine").read_text() == "fine", "the rest is there"
+    assert not (final / "z" / "changes").exists()
+    (bad,) = [file for file in files_of(alice, sent["id"]) if file["state"] == "failed"]
+    assert (bad["path"], "changed" in bad["reason"]) == ("z/changes", True)
+
+    (final / "z" / "changes").write_text("mine")
+    assert alice.rpc("transfers.again", transfer=sent["id"])["transfer"]["id"] == sent["id"]
+    for each in (alice, bob):
+        wait_for(lambda each=each: "taken there" in (transfer(each, sent["id"])["error"] or ""))
+        assert transfer(each, sent["id"])["state"] == "failed"
+    assert (final / "z" / "changes").read_text() == "mine"
+    (final / "z" / "changes").unlink()
+
+    (final / "sub" / "fine").unlink()  # what went well is not sent once more
+    bob.rpc("transfers.again", transfer=sent["id"])
+    for each in (alice, bob):
+        done = wait_state(each, sent["id"], "done")
+        assert (done["failed"], done["error"]) == (0, None)
+        assert {file["state"] for file in files_of(each, sent["id"])} == {"verified"}
+    assert digest(final / "z" / "changes") == digest(changes)
+    assert not (final / "sub" / "fine").exists()
+    assert [path.name for path in bob.downloads.iterdir()] == ["new_work"]
+    with pytest.raises(RpcError) as caught:
+        alice.rpc("transfers.again", transfer=sent["id"])
+    assert caught.value.code == 5
+
+
+def test_what_lies_too_deep_fails_alone(daemon: Start, home: Path) -> None:
     alice, bob = pair(daemon, home)
     tree = home / "work"
     (tree / "sub").mkdir(parents=True)

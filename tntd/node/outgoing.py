@@ -363,6 +363,8 @@ class Outgoing:
             # Their history was lost or restored from a backup: ask anew.
             self._rows.update(row.row, accepted=0)
             self._mail.put(contact.row, offer(row))
+            if row.state == "queued":
+                self._transfers.move(row, "offered")
         elif frame.code == "undecided" and row.state == "queued":
             # Larger than they take without a question, as it turned out.
             self._transfers.move(row, "offered", accepted=0)
