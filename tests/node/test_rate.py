@@ -44,3 +44,26 @@ def test_what_is_found_there_is_no_speed() -> None:
     taking.bench.wait(1.0)
     taking.bench.turn(LaneEntries(lane, (), 3, b"b", 500), LaneProgressed(lane, 500, 5))
     assert shown(taking)["rate"] == 5
+
+
+def test_the_time_that_is_left_is_what_is_left_over_the_rate() -> None:
+    sending = Sending()
+    size = 1000 * MIB
+    sending.bench.store.transfers.update(sending.row.row, size=size)
+    lane = sending.open()
+    assert shown(sending) == {"rate": 0, "eta_s": None}, "nothing is known yet"
+    for second in range(1, 6):
+        sending.bench.wait(1.0)
+        done = second * 7 * MIB
+        sending.bench.turn(LaneProgressed(lane, done, done))
+        assert shown(sending) == {"rate": 7 * MIB, "eta_s": -(-(size - done) // (7 * MIB))}
+    # What is there counts, however it came; and it slows down.
+    done = 500 * MIB
+    sending.bench.wait(1.0)
+    sending.bench.turn(LaneProgressed(lane, done, 6 * 7 * MIB))
+    assert shown(sending) == {"rate": 7 * MIB, "eta_s": -(-500 // 7)}
+    for _ in range(4):
+        sending.bench.wait(1.0)
+        done += MIB
+        sending.bench.turn(LaneProgressed(lane, done, 6 * 7 * MIB + done - 500 * MIB))
+    assert shown(sending) == {"rate": MIB, "eta_s": 496}
