@@ -55,8 +55,6 @@ class Faults:
     disk_s: float = 0.002
     start_s: float = 1.0
     start_crash: float = 0.0
-    # Whether a receiver's lane tells its node what came over it, as tntd/shell has it.
-    told_received: bool = False
 
     def words(self) -> str:
         """One line for people."""

@@ -507,7 +507,7 @@ class Sink:
                     self._count(step.size, 0)
                 case Finished():
                     size, digest = machine.bytes_done, machine.digest
-                    lane.finish(size, digest, self._received, machine.bytes_reused)
+                    lane.finish(size, digest, self._machine.bytes_received, machine.bytes_reused)
                     lane.close()
                     return
         if self._unsynced >= limits.UNSYNCED_STEP_BYTES or self._budget.full:
@@ -531,20 +531,15 @@ class Sink:
             self._told, self._told_at = done, self._lane.now
             self._lane.put(RecordType.PROGRESS, self._machine.progress())
             self._lane.process.loop.post(
-                LaneProgressed(self._lane.effect.lane, done, self._received)
+                LaneProgressed(self._lane.effect.lane, done, self._machine.bytes_received)
             )
-
-    @property
-    def _received(self) -> int:
-        told = self._lane.process.machine.faults.told_received
-        return self._machine.bytes_received if told else 0
 
     def tell_rest(self) -> None:
         """What went over this lane counts as sent twice, if it has to come again."""
-        if self._received:
+        if self._machine.bytes_received:
             done = self._machine.bytes_done
             self._lane.process.loop.post(
-                LaneProgressed(self._lane.effect.lane, done, self._received)
+                LaneProgressed(self._lane.effect.lane, done, self._machine.bytes_received)
             )
 
     # -- syncs -----------------------------------------------------------------------------

@@ -278,7 +278,7 @@ def both_sides_end_one_after_the_other() -> None:
         world.heap.run(world.heap.now + 60.0)
         assert states(world) == [["done"], ["done"]]
 
-    scenario(run, faults=Faults(bytes_per_s=20_000, told_received=True), idle=False)
+    scenario(run, faults=Faults(bytes_per_s=20_000), idle=False)
 
 
 def _total(world: World) -> int:
