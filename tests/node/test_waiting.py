@@ -227,6 +227,39 @@ def test_what_a_broken_lane_left_of_a_file_does_not_come_with_the_rest() -> None
     ] == "failed"
 
 
+def test_who_has_not_the_rest_is_not_sent_only_what_failed() -> None:
+    """A copy of the receiver has taken the rest, or it was restored from before that."""
+    sending = Sending()
+    sending.sent()
+    sending.say(Fates(transfer=sending.row.id, files=[FileState(b"b", "failed", "full")]))
+    sending.say(Result(transfer=sending.row.id))
+    sending.steer("again")
+    sending.word("unknown")
+    assert sending.row.state == "offered"
+    sending.say(Decision(transfer=sending.row.id, accepted=True))
+    lane = sending.open()
+    assert not sending.bench.lanes[lane].job.only  # type: ignore[union-attr]
+    offers = [each for each in sending.link_frames() if isinstance(each, LaneOffer)]
+    assert [each.again for each in offers] == [False, True, False]
+
+
+def test_only_what_failed_is_not_taken_where_the_rest_is_not_here() -> None:
+    taking = Taking()
+    frame = LaneOffer(ticket=b"v" * 16, transfer=ID, size=5, files=2, again=True)
+    taking.link.say(frame)
+    (answer,) = [each for each in taking.link_frames() if isinstance(each, LaneAnswer)]
+    assert answer.code == "unknown" and not taking.bench.lanes
+    said = taking.told()
+    taking.say(msgspec.structs.replace(offer(), kind="folder", files=2))
+    assert taking.told()[len(said) :] == [Decision(transfer=ID, accepted=True)]
+    taking.came(Entry(b"a", 2, "verified"), Entry(b"b", 3, "failed", "full"))
+    taking.answer(Publish, FOLDER)
+    taking.steer("again")
+    taking.link.say(frame)
+    taking.answer(PrepareStage, FOLDER)
+    assert taking.bench.lanes, "but where it is"
+
+
 def test_more_files_than_go_again_at_once_stay_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "AGAIN_PATHS_BYTES_MAX", 40)
     sending = Sending()

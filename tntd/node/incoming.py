@@ -88,6 +88,9 @@ class Incoming:
         if known is not None:
             if known.counting and not known.ended and not known.outgoing:
                 self._counted_there(known, body)
+                fresh = self._rows.get(known.row)
+                if fresh is not None and fresh.accepted:  # which they may not know any more
+                    self._say_again(fresh)
             else:
                 self._say_again(known)
             return
@@ -302,6 +305,8 @@ class Incoming:
         placed = row.chosen is not None and not row.again  # or will be, as soon as we have begun
         if row.state == "done" or placed or self._arriving.has(row.row):
             return "finishing"  # the result is on its way
+        if frame.again and not row.again:
+            return "unknown"  # they believe that the rest is here: a copy of us took it, say
         if not row.accepted or self._grew(row, frame.size):
             return "undecided"
         if row.state == "paused":

@@ -303,6 +303,7 @@ class Outgoing:
             size=row.size,
             files=row.files,
             sent=row.bytes_sent,
+            again=bool(row.again),
         )
         self._core.send(route.link, lane_offer)
         self._core.timers.set(("offer", row.row), self._core.now.boot + LANE_ANSWER_TIMEOUT_S)
@@ -360,7 +361,8 @@ class Outgoing:
         if frame.code == "finishing":
             self._awaiting[row.row] = frame.ticket
         elif frame.code == "unknown":
-            # Their history was lost or restored from a backup: ask anew.
+            # Their history was lost or restored from a backup: ask anew, for all of it.
+            self._transfers.begin_whole(row)
             self._rows.update(row.row, accepted=0)
             self._mail.put(contact.row, offer(row))
             if row.state == "queued":

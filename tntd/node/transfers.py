@@ -262,6 +262,12 @@ class Transfers:
         if number < row.number:
             self._core.store.trees.doubt(row.row, number)
 
+    def begin_whole(self, row: TransferRow) -> None:
+        """All of it goes, whatever has gone before."""
+        if row.tree:
+            self._core.store.trees.doubt(row.row, -1)
+        self._rows.update(row.row, **NONE_BEYOND, number=0, again=0, failed=0)
+
     def settle(self, row: TransferRow) -> dict[str, object]:
         """What its files came to: counts, and in words where some failed."""
         row = self._rows.get(row.row) or row  # its counts may be newer

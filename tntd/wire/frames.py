@@ -114,13 +114,15 @@ class LinkError(Frame, frozen=True, kw_only=True):
 class LaneOffer(Frame, frozen=True, kw_only=True):
     """The sender of a transfer is ready to send it over a lane with this ticket.  `size` and
     `files` are what it has counted by now, `sent` the bytes of it that went over all its lanes as
-    far as it knows: whoever was killed has forgotten a lane, the other one has not."""
+    far as it knows: whoever was killed has forgotten a lane, the other one has not.  `again`: only
+    what failed comes, for what is there already."""
 
     ticket: Id
     transfer: Id
     size: Number = 0
     files: Number = 0
     sent: Number = 0
+    again: bool = False
 
 
 class LaneAnswer(Frame, frozen=True, kw_only=True):
