@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,10 @@ def test_a_limit_holds_and_changes_while_it_moves(
     watching = bob.client(subscribe=True)
     (sent,) = send(alice, "bob", make(home / "big", 300 * MIB))
     watching.wait_event("transfer.progress")
-    assert transfer(bob, sent["id"])["bytes_done"] < 100 * MIB, "it has hardly begun"
+    began, before = time.monotonic(), transfer(bob, sent["id"])["bytes_done"]
+    assert before < 100 * MIB, "it has hardly begun"
+    # At this limit 6 MiB take 3 s: half of that at least, and no multiple of it.
+    wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] >= before + 6 * MIB, 20, "it goes on")
+    assert time.monotonic() - began >= 1.5
     limited.rpc("settings.set", name=name, value=None, **contact)
     wait_state(alice, sent["id"], "done")
