@@ -31,6 +31,13 @@ class Refused(ClientFailure):
     """What was asked cannot be done, and the client knows it without asking the daemon."""
 
 
+class SomeRefused(ClientFailure):
+    """Some of what was asked was refused, all of which has been told: the exit code is left."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+
 class OutputLost(ClientFailure):
     """What is printed goes nowhere any more: standard output cannot be written."""
 

@@ -142,6 +142,8 @@ class Commands:
             self._desk.redraw()
 
     def _tell(self, error: ClientFailure | CommandError, hint: str) -> None:
+        if not error.message:
+            return  # all of it was told before
         hints = [hint_as_typed(error.hint, "/")] if isinstance(error, CommandError) else []
         text = "; ".join(filter(None, (*hints, hint)))
         self._desk.screen.show([render.trouble(error.message, text)])
@@ -153,6 +155,8 @@ class Commands:
         match step:
             case steps.Show(_, lines):
                 self._desk.screen.show(lines)
+            case steps.Complain(error):
+                self._tell(error, "")
             case steps.DropText(path):
                 self._desk.texts.drop(path)
             case steps.Help(verb):

@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 
 from tntd.control.schema import METHODS, Contact, Transfer
+from tntd.errors import CommandError
 
 from .failures import Refused
 from .render import Line
@@ -46,6 +47,13 @@ class Show:
 
     objects: Sequence[Any]
     lines: Sequence[Line]
+
+
+@dataclass(frozen=True, slots=True)
+class Complain:
+    """One of several things was refused, and the others go on: say so, where failures are said."""
+
+    error: CommandError
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +165,7 @@ Step = (
     Call
     | NextEvent
     | Show
+    | Complain
     | Bars
     | Ask
     | ReadInput

@@ -80,6 +80,8 @@ class Runner:
                 return self._connection.next_event(left)
             case steps.Show(objects, lines):
                 self._output.show(objects, lines)
+            case steps.Complain(error):
+                complain(PROGRAM, error.message, hint_as_typed(error.hint, "tnt "))
             case steps.Bars(transfers, aside):
                 self._bars(transfers, aside)
             case steps.Ask(question):
@@ -222,7 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(PROGRAM, error.message, hint_as_typed(error.hint, "tnt "))
         return REFUSED
     except ClientFailure as failure:
-        complain(PROGRAM, failure.message)
+        if failure.message:
+            complain(PROGRAM, failure.message)
         return failure.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

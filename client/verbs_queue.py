@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from tntd.control.schema import Cleaned, FileList, Transfer, TransferList, TransferResult
+from tntd.errors import CommandError
 from tntd.limits import LIST_LIMIT_MAX
 
 from . import render, render_lists
-from .failures import TimedOut, UsageFailure
-from .steps import Bars, Call, NextEvent, Script, Show, ask_daemon, is_there
+from .failures import SomeRefused, TimedOut, UsageFailure
+from .steps import Bars, Call, Complain, NextEvent, Script, Show, ask_daemon, is_there
 
 FILES_SHOWN_MAX: Final = 200  # in the REPL, so that what was said does not scroll away
 
@@ -69,12 +71,32 @@ def again(arguments: Namespace) -> Script[None]:
 
 def decide(action: str, arguments: Namespace) -> Script[None]:
     """Ask for what the verb `action` means, for each id."""
-    # From the last to the first: the first named is to be the very first.
-    ids = reversed(arguments.id) if action == "first" else arguments.id
-    for id in ids:
+
+    def one(id: str) -> Script[None]:
         raw, result = yield from ask_daemon(_METHODS[action], {"transfer": id}, TransferResult)
         line = render.transfer_line(result.transfer, arguments.prefix)
         yield Show([raw["transfer"]], [line])
+
+    # From the last to the first: the first named is to be the very first.
+    ids = list(dict.fromkeys(arguments.id))
+    yield from _each(ids[::-1] if action == "first" else ids, one)
+
+
+def _each(ids: list[str], one: Callable[[str], Script[None]]) -> Script[None]:
+    """Do it for each of them; one that is refused is told, and the others go on.  Raises
+    SomeRefused in the end, and where there is only one, what it was refused with."""
+    refused = False
+    for id in ids:
+        try:
+            yield from one(id)
+        except CommandError as error:
+            if len(ids) == 1:
+                raise
+            refused = True
+            text = error.message if repr(id) in error.message else f"{id}: {error.message}"
+            yield Complain(CommandError(error.code, text, error.hint))
+    if refused:
+        raise SomeRefused
 
 
 def transfers(arguments: Namespace) -> Script[None]:
@@ -98,8 +120,9 @@ def _act(action: str, arguments: Namespace) -> Script[None]:
     elif not arguments.id:
         raise UsageFailure(f"transfers {action} takes the id of a transfer")
     elif action == "files":
-        for id in arguments.id:
-            yield from _files(id, None, arguments)
+        yield from _each(
+            list(dict.fromkeys(arguments.id)), lambda one: _files(one, None, arguments)
+        )
     else:
         yield from decide(action, arguments)
 

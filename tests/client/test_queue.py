@@ -11,7 +11,7 @@ import pytest
 
 from client_fake import FakeDaemon
 from client_samples import transfer
-from tnt_client.failures import UsageFailure
+from tnt_client.failures import SomeRefused, UsageFailure
 from tnt_client.verbs_queue import COUNTED_MAX, ENDED_SHOWN, FILES_SHOWN_MAX
 from tntd.control.schema import (
     Cleaned,
@@ -84,6 +84,34 @@ def test_an_action_wants_an_id_and_a_refusal_is_passed_on():
 
     with pytest.raises(CommandError, match="done already"):
         FakeDaemon({"transfers.pause": refuse}).tnt("pause", "t234")
+
+
+@pytest.mark.parametrize("words", [["pause"], ["transfers", "pause"]])
+def test_of_several_those_that_are_refused_are_named_and_the_rest_is_done(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+):
+    def answer(params: dict[str, Any]) -> Any:
+        if params["transfer"] == "zzz":
+            raise CommandError(
+                Code.NO_SUCH_TRANSFER, "no transfer 'zzz'", "see them with: transfers"
+            )
+        if params["transfer"] == "t2":
+            raise CommandError(Code.WRONG_STATE, "a.bin is done", "only what is queued can rest")
+        return TransferResult(transfer=transfer(id=params["transfer"] + "abcdefgh", state="paused"))
+
+    daemon = FakeDaemon({"transfers.pause": answer})
+    with pytest.raises(SomeRefused) as failed:
+        daemon.tnt(*words, "t1", "t1", "zzz", "t2", "t3")
+    assert failed.value.exit_code == 1 and failed.value.message == ""
+    assert [params["transfer"] for _, params in daemon.asked] == ["t1", "zzz", "t2", "t3"]
+    assert [line[:10] for line in daemon.screen.getvalue().splitlines()] == [
+        "t1abcdef  ",
+        "t3abcdef  ",
+    ]
+    assert capsys.readouterr().err.splitlines() == [
+        "tnt: no transfer 'zzz'; see them with: tnt transfers",
+        "tnt: t2: a.bin is done; only what is queued can rest",
+    ]
 
 
 # -- the list -----------------------------------------------------------------------------

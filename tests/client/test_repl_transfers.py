@@ -68,6 +68,10 @@ def test_a_transfer_is_steered_from_both_sides(
     there.line(f"/resume {id_}").see(r"│ ↓ slow\.bin \d+%")
     there.line(f"/cancel {id_}").see(r"^\w{8}  from alice  slow.bin .* cancelled$")
     here.see(r"^\* slow.bin .* to bob was cancelled: cancelled on the other side$")
+    there.line(f"/cancel {id_} zzzz").see(
+        rf"^! {id_}: slow.bin is cancelled already; nothing is left to cancel$",
+        r"^! no transfer 'zzzz'; see them with: /transfers$",
+    )
     there.line("/clean").see(r"^\* nothing unfinished was left behind$")
     # What a command of one's own has led to is told once, by the command.
     assert there.count("from alice was cancelled") == 0

@@ -242,6 +242,9 @@ def test_a_file_that_cannot_be_sent(home: Path, pair: tuple[Daemon, Daemon], tmp
     cancelled = objects(home, "transfers", "--name", "alice", "cancel", item["id"][:8])
     assert cancelled[0]["state"] == "cancelled"
     failed(tnt(home, "transfers", "--name", "alice", "cancel", item["id"]), 1)
+    several = tnt(home, "cancel", "--name", "alice", item["id"], "zzz")
+    assert several.returncode == 1 and several.stderr.count("\ntnt: no transfer 'zzz'; ") == 1
+    assert several.stderr.startswith(f"tnt: {item['id']}: test_tnt.py is cancelled already; ")
     failed(tnt(home, "transfers", "--name", "alice", "cancel"), 2, "id of a transfer")
 
 
