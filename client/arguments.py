@@ -36,9 +36,7 @@ def tnt_parser() -> argparse.ArgumentParser:
         # SUPPRESS: a name given before the verb must not be overwritten by a default.
         verb.add_argument("--name", default=argparse.SUPPRESS, help="which daemon")
         verb.add_argument("--json", action="store_true", help="objects instead of words")
-        verb.add_argument(
-            "--timeout", type=_seconds, metavar="SECONDS", help="wait at most so long"
-        )
+        verb.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=row.timeout)
         _fill(verb, row, Where.TNT)
     return parser
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import socket
 import time
@@ -24,7 +25,7 @@ from tntd.control.places import Endpoint
 from tntd.control.schema import Welcome
 
 from .codec import NONCE_BYTES, Handshake, Incoming, LineCodec, Notice, ProtocolFailure
-from .failures import NoDaemon, TimedOut
+from .failures import ClientFailure, NoDaemon, NotAnswering, TimedOut
 
 CONNECT_TIMEOUT_S: Final = 5.0  # the daemon is on this machine: connecting and the handshake
 CALL_TIMEOUT_S: Final = 60.0  # longer than the longest command, which is a connect
@@ -42,6 +43,29 @@ def _gone(endpoint: Endpoint, why: str) -> NoDaemon:
         f"{endpoint.name}'s daemon does not answer ({why}); start it with: tntd --name "
         f"{endpoint.name}"
     )
+
+
+def unanswered(endpoint: Endpoint) -> ClientFailure:
+    """What to raise where something is at the address, and says nothing in time."""
+    name, pid = endpoint.name, endpoint.pid
+    if _unix_path(endpoint) is None and not _is_alive(pid):
+        return _gone(endpoint, "no answer in time")  # its port is somebody else's by now
+    return NotAnswering(
+        f"{name}'s daemon (process {pid}) runs but does not answer; try again in a moment, or "
+        f"end it (kill -9 {pid}; nothing is lost) and start it again with: tntd --name {name}"
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there, a signal ends it
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 def _unix_path(endpoint: Endpoint) -> str | None:
@@ -85,7 +109,8 @@ class Connection:
     ) -> Connection:
         """Attach, handshake included, within `timeout` seconds.
 
-        Raises NoDaemon where nothing of ours answers, CommandError where we are refused.
+        Raises NoDaemon where there is nothing of ours, NotAnswering where it says nothing,
+        CommandError where we are refused.
         """
         deadline = time.monotonic() + timeout
         token = read_token(endpoint)
@@ -98,7 +123,7 @@ class Connection:
             raise _gone(endpoint, str(error)) from error
         except TimedOut as error:
             connection.close()
-            raise _gone(endpoint, "no answer in time") from error
+            raise unanswered(endpoint) from error
         except BaseException:
             connection.close()
             raise
@@ -200,6 +225,8 @@ def _connect(endpoint: Endpoint, timeout: float) -> socket.socket:
             sock.close()
             raise
         return sock
+    except (TimeoutError, BlockingIOError) as error:  # so many wait already
+        raise unanswered(endpoint) from error
     except (OSError, AttributeError, ValueError) as error:
         # AttributeError: a Unix endpoint on a system without such sockets.
         raise _gone(endpoint, "nobody is at its control address") from error
@@ -230,16 +257,19 @@ class AsyncConnection:
     async def open(
         cls, endpoint: Endpoint, program: str, on_event: Callable[[Event], None]
     ) -> AsyncConnection:
-        """Attach, handshake included.  Raises NoDaemon or CommandError."""
+        """Attach, handshake included.  Raises NoDaemon, NotAnswering or CommandError."""
         token = read_token(endpoint)
         connection = cls(endpoint, on_event)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await connection._dial()
                 await connection._shake_hands(program, token)
+        except (TimeoutError, BlockingIOError) as error:
+            await connection.close()
+            raise unanswered(endpoint) from error
         except (OSError, AttributeError, ValueError, ProtocolFailure) as error:
             await connection.close()
-            raise _gone(endpoint, str(error) or "no answer in time") from error
+            raise _gone(endpoint, str(error)) from error
         except BaseException:
             await connection.close()
             raise
@@ -267,7 +297,7 @@ class AsyncConnection:
         self.welcome = handshake.welcome
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
-        """The result of a request.  Raises CommandError, TimedOut or NoDaemon."""
+        """The result of a request.  Raises CommandError, NotAnswering or NoDaemon."""
         if self.closed.is_set():
             raise self._lost()
         id, line = self._codec.request(method, params)
@@ -278,7 +308,7 @@ class AsyncConnection:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 return await answer
         except TimeoutError as error:
-            raise TimedOut(f"{self.endpoint.name}'s daemon has not answered in time") from error
+            raise unanswered(self.endpoint) from error
         finally:
             self._waiting.pop(id, None)
 

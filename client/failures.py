@@ -54,6 +54,10 @@ class NoDaemon(ClientFailure):
     exit_code = NO_DAEMON
 
 
+class NotAnswering(ClientFailure):
+    """There is a daemon, and it says nothing."""
+
+
 class Interrupted(ClientFailure):
     """The user has interrupted it, and it is good to know what became of it."""
 

@@ -22,9 +22,18 @@ from tntd.errors import Code, CommandError
 
 from . import feed, pipes, steps
 from .arguments import tnt_parser
-from .connection import CALL_TIMEOUT_S, Connection
-from .discover import find_daemon, wanted_name
-from .failures import DONE, INTERRUPTED, REFUSED, ClientFailure, NoDaemon, Refused, TimedOut
+from .connection import CALL_TIMEOUT_S, Connection, unanswered
+from .discover import PROBE_LEAST_S, find_daemon, wanted_name
+from .failures import (
+    DONE,
+    INTERRUPTED,
+    REFUSED,
+    ClientFailure,
+    NoDaemon,
+    NotAnswering,
+    Refused,
+    TimedOut,
+)
 from .terminal import Count, Output, complain, drives_well
 from .verbs import VERBS, hint_as_typed
 
@@ -37,19 +46,22 @@ _PIPE_CLOSED: Final = 141  # 128 + SIGPIPE, as shells say it
 _TOLD: Final = (ClientFailure, CommandError, KeyboardInterrupt, SystemExit, BrokenPipeError)
 
 
-class Runner:
-    """Runs a command's steps against a connection, until `timeout` seconds are over.  `reopen`
-    makes one, also in place of one that is lost."""
+Attach = Callable[[float | None], Connection]
 
-    def __init__(
-        self, reopen: Callable[[], Connection], output: Output, timeout: float | None
-    ) -> None:
-        self._reopen = reopen
-        self._connection = reopen()
+
+class Runner:
+    """Runs a command's steps against a connection, until `timeout` seconds are over; a pipe that is
+    sent takes its time, and they begin anew at its end.  `attach`, which takes the time when they
+    are over, makes a connection, also in place of one that is lost."""
+
+    def __init__(self, attach: Attach, output: Output, timeout: float | None) -> None:
+        self._attach = attach
+        self._timeout = timeout
+        self._start_clock()
+        self._connection = attach(self._deadline)
         self._cursor = self._connection.welcome.cursor
         self._lost = False
         self._output = output
-        self._deadline = None if timeout is None else time.monotonic() + timeout
         self._aside: Output | None = None
 
     def run(self, script: steps.Script[None]) -> None:
@@ -65,6 +77,9 @@ class Runner:
                     step = script.send(answer)
         except StopIteration:
             return
+
+    def _start_clock(self) -> None:
+        self._deadline = None if self._timeout is None else time.monotonic() + self._timeout
 
     def _left(self, most: float) -> float:
         if self._deadline is None:
@@ -124,6 +139,12 @@ class Runner:
             self._aside.waits(transfers)
 
     def _feed(self, path: Path, transfers: tuple[str, ...]) -> Any:
+        try:
+            return self._feed_shown(path, transfers)
+        finally:
+            self._start_clock()
+
+    def _feed_shown(self, path: Path, transfers: tuple[str, ...]) -> Any:
         def tell(size: int, end: bool) -> Any:
             params = {"transfers": transfers, "bytes": size, "end": end}
             return self._call_for_sure("transfers.grown", params)
@@ -142,10 +163,12 @@ class Runner:
         while True:
             try:
                 if self._lost:
-                    self._connection = self._reopen()
+                    self._connection = self._attach(None)
                     self._lost = False
                 return self._connection.call(method, params)
-            except (NoDaemon, CommandError) as error:
+            except TimedOut as error:
+                raise unanswered(self._connection.endpoint) from error
+            except (NoDaemon, NotAnswering, CommandError) as error:
                 self._lost = self._lost or isinstance(error, NoDaemon)
                 fatal = isinstance(error, CommandError) and error.code != Code.STORAGE
                 if fatal or time.monotonic() >= give_up_at:
@@ -161,9 +184,13 @@ class Runner:
         try:
             return self._connection.call(method, params, left)
         except TimedOut as error:
-            raise TimedOut(
-                f"no answer within the time given ({method}); try a longer one"
-            ) from error
+            endpoint = self._connection.endpoint
+            if left < CALL_TIMEOUT_S:
+                raise TimedOut(
+                    f"{endpoint.name}'s daemon has not answered within the time given; what was "
+                    "asked of it may be done all the same"
+                ) from error
+            raise unanswered(endpoint) from error
 
 
 def read_input() -> bytes:
@@ -190,8 +217,17 @@ def run(arguments: argparse.Namespace) -> None:
     assert verb.run is not None
     arguments.current, arguments.prefix = "", "tnt "
 
-    def attach() -> Connection:
-        return Connection.open(find_daemon(wanted_name(arguments.name), PROGRAM), PROGRAM)
+    def attach(deadline: float | None) -> Connection:
+        endpoint = find_daemon(wanted_name(arguments.name), PROGRAM, deadline)
+        if deadline is None:
+            return Connection.open(endpoint, PROGRAM)
+        try:
+            left = max(PROBE_LEAST_S, deadline - time.monotonic())
+            return Connection.open(endpoint, PROGRAM, min(left, CALL_TIMEOUT_S))
+        except NotAnswering as error:
+            if time.monotonic() < deadline:
+                raise
+            raise TimedOut(error.message) from error
 
     runner = Runner(attach, Output(sys.stdout, arguments.json), arguments.timeout)
     try:

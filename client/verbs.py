@@ -104,6 +104,7 @@ class Verb:
     arguments: tuple[Argument, ...] = ()
     options: tuple[Option, ...] = ()
     where: Where = Where.BOTH
+    timeout: str = "wait at most so long"  # what --timeout means
 
 
 def _who(help: str, current: bool = False) -> Argument:
@@ -118,7 +119,7 @@ _WAIT_SENT = Option(
 _WAIT_FILES = Option("wait", "wait until the other side has all of it", where=Where.TNT)
 _AS = Option(
     "as",
-    "send standard input (the path -) under this name, once it has ended",
+    "send standard input (the path -) under this name, while it is read",
     "NAME",
     where=Where.TNT,
 )
@@ -221,6 +222,7 @@ _ROWS: Final = (
             Argument("path", Kind.PATH, "what to send; in tnt - is standard input", many=True),
         ),
         (_AS, _WAIT_FILES),
+        timeout="wait at most so long; a pipe takes its time, which counts from its end on",
     ),
     Verb(
         "transfer",

@@ -12,7 +12,7 @@ from tntd.control.schema import ContactList, Transfer, TransferList
 from tntd.limits import PATHS_MAX, TRANSFER_CONTACTS_MAX
 
 from . import render
-from .failures import Interrupted, NoDaemon, Refused, TimedOut, UsageFailure
+from .failures import Interrupted, NoDaemon, NotAnswering, Refused, TimedOut, UsageFailure
 from .pipes import as_sent, check_name
 from .steps import (
     Attached,
@@ -124,8 +124,8 @@ def _send_input(to: list[str], name: str) -> Script[list[dict[str, Any]]]:
         raw = yield FeedInput(path, tuple(item["id"] for item in queued))
     except KeyboardInterrupt as error:
         raise Interrupted(f"{name} was not sent: the pipe broke off before its end") from error
-    except NoDaemon as error:
-        raise NoDaemon(f"{name} was not sent: {error.message}") from error
+    except (NoDaemon, NotAnswering) as error:
+        raise type(error)(f"{name} was not sent: {error.message}") from error
     fed: list[dict[str, Any]] = raw["transfers"]
     return fed
 

@@ -79,5 +79,5 @@ class FakeDaemon:
         assert run is not None
         self.screen = screen
         output = Output(screen, json)
-        Runner(lambda: self, output, None).run(run(arguments))  # type: ignore[arg-type, return-value]
+        Runner(lambda _deadline: self, output, None).run(run(arguments))  # type: ignore[arg-type, return-value]
         return screen.getvalue()

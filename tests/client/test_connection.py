@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tnt_client.connection import AsyncConnection, Connection
-from tnt_client.failures import NoDaemon, TimedOut
+from tnt_client.failures import NoDaemon, NotAnswering, TimedOut
 from tntd.control.places import Endpoint
 from tntd.errors import Code, CommandError
 
@@ -183,3 +184,28 @@ def test_without_room_nothing_is_read(fake: Callable[[Answer], Endpoint]):
 
     asyncio.run(play())
     assert seen == [f"e.{number}" for number in range(20_000)]
+
+
+async def _attach(endpoint: Endpoint) -> None:
+    await AsyncConnection.open(endpoint, "test", lambda _event: None)
+
+
+def test_one_that_is_silent_is_there_and_a_port_of_somebody_else_is_not(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tnt_client.connection.CONNECT_TIMEOUT_S", 0.2)
+    gone = 2**30  # more than there are processes
+    with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as tcp:
+        unix.bind(str(home / "silent.sock"))
+        unix.listen()
+        port = tcp.getsockname()[1]
+        for control, pid, kind in (
+            (f"unix:{home / 'silent.sock'}", 77, NotAnswering),
+            (f"tcp:127.0.0.1:{port}", os.getpid(), NotAnswering),
+            (f"tcp:127.0.0.1:{port}", gone, NoDaemon),
+        ):
+            endpoint = Endpoint(name="fake", pid=pid, control=control)
+            with pytest.raises(kind):
+                Connection.open(endpoint, "test", 0.2)
+            with pytest.raises(kind):
+                asyncio.run(_attach(endpoint))

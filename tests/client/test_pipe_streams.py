@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,6 +177,22 @@ def test_more_than_is_taken_without_a_question_asks(home: Path, pair: tuple[Daem
         wait_for(lambda: len(parts_of(bob)) == 2700, 30)
         assert feeder.end()[0] == 0
     assert arrived(bob) == b"x" * 900 + b"y" * 900 + b"z" * 900
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_timeout_counts_from_the_end_of_the_pipe(
+    home: Path, pair: tuple[Daemon, Daemon], wait: bool
+):
+    pair[1].kill9()
+    with feeding(home, "--timeout", "1", *(["--wait"] if wait else [])) as feeder:
+        wait_for(lambda: items(pair[0]))
+        begun = time.monotonic()
+        wait_for(lambda: time.monotonic() > begun + 1.5)
+        feeder.write(b"late")
+        code, out, told = feeder.end()
+    words = "tnt: x has not arrived at bob's in time; it stays in the queue (see: tnt transfers)\n"
+    assert (code, told) == ((4, words) if wait else (0, "")), out
+    assert [state for state, _ in ends(pair[0])] == ["queued"]
 
 
 # -- pipes that break off -----------------------------------------------------------------

@@ -92,13 +92,45 @@ def test_over_tcp_with_a_token(home: Path, daemon: Start):
     failed(tnt(home, "--name", "alice", "status"), 3, "token")
 
 
-def test_a_daemon_that_does_not_answer_is_no_daemon(home: Path, daemon: Start):
-    alice = daemon("alice")
+@pytest.mark.parametrize("control", ["", "tcp:127.0.0.1:0"])
+def test_a_daemon_that_does_not_answer_is_told_from_none(home: Path, daemon: Start, control: str):
+    alice = daemon("alice", *(["--control", control] if control else []))
+    words = (
+        f"alice's daemon (process {alice.pid}) runs but does not answer",
+        f"kill -9 {alice.pid}",
+    )
     os.kill(alice.pid, signal.SIGSTOP)
     try:
-        failed(tnt(home, "--name", "alice", "status"), 3, "no answer in time")
+        failed(tnt(home, "--name", "alice", "status"), 1, *words)
+        failed(tnt(home, "status"), 1, *words)
+        for name in ([], ["--name", "alice"]):
+            began = time.monotonic()
+            failed(tnt(home, *name, "status", "--timeout", "0.5"), 4, *words)
+            assert time.monotonic() - began < 1.9
+        daemon("bob")
+        failed(tnt(home, "status"), 2, "several daemons are running (alice, bob)")
     finally:
         os.kill(alice.pid, signal.SIGCONT)
+    assert objects(home, "status", "--name", "alice")[0]["name"] == "alice"
+
+
+def test_a_daemon_that_stops_answering(home: Path, pair: tuple[Daemon, Daemon]):
+    bob = pair[1]
+    watch = [*TNT, "msg", "--name", "bob", "--timeout", "1", "alice", "-"]
+    with subprocess.Popen(
+        watch, env=environment(home), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as sender:
+        wait_for(lambda: bob.rpc("status")["clients"] == 2)
+        os.kill(bob.pid, signal.SIGSTOP)
+        try:
+            _, told = sender.communicate("text", timeout=30)
+        finally:
+            os.kill(bob.pid, signal.SIGCONT)
+    assert (sender.returncode, told) == (
+        4,
+        "tnt: bob's daemon has not answered within the time given; "
+        "what was asked of it may be done all the same\n",
+    )
 
 
 # -- people -------------------------------------------------------------------------------
