@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from tntd.control.streams import was_closed
 from tntd.limits import KIB, MIB
 
 from .failures import Refused
@@ -80,7 +81,7 @@ class _Pieces:
 
 def input_descriptor() -> int:
     """That of standard input.  Raises Refused where it cannot be read."""
-    if sys.stdin is None:
+    if sys.stdin is None or was_closed("stdin"):
         raise Refused("standard input is closed; nothing was sent")
     descriptor = sys.stdin.fileno()
     try:

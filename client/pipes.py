@@ -19,12 +19,14 @@ from typing import BinaryIO, Final
 from urllib.parse import quote
 
 from tntd.control.schema import Transfer
+from tntd.control.streams import was_closed
 from tntd.limits import MIB
 
 from .failures import OutputLost, Refused
 from .render import LANDING, SPOOLED
 
 PIECE_BYTES: Final = 1 * MIB
+_SLASHES: Final = tuple(filter(None, (os.sep, os.altsep)))
 
 
 def check_name(name: str) -> None:
@@ -87,6 +89,7 @@ def make_landing(spool: str | None, output: str) -> str:
     """A private folder where something may arrive that goes to `output`: beside it, or in the
     spool where it goes to standard output ("-").  Raises Refused."""
     if output == "-":
+        _check_output()
         return str(private_folder(spool))
     target = _target(output)
     if target.is_dir() and not target.is_symlink():
@@ -99,6 +102,23 @@ def make_landing(spool: str | None, output: str) -> str:
         return tempfile.mkdtemp(prefix=LANDING, dir=target.parent)
     except OSError as error:
         raise Refused(f"{target.parent} cannot be written: {error.strerror}") from error
+
+
+def _check_output() -> None:
+    """Before anything is taken.  Raises Refused unless any bytes may go to standard output."""
+    if was_closed("stdout"):
+        raise Refused("standard output is closed, so nothing was taken; name a file: -o FILE")
+    if sys.stdout.isatty():
+        raise Refused(
+            "what arrives would go to the terminal as it is, so nothing was taken; name a file "
+            "(-o FILE), or pipe it: tnt get ID -o - | less"
+        )
+    try:
+        os.write(sys.stdout.fileno(), b"")
+    except OSError as error:
+        raise Refused(
+            f"standard output cannot be written: {error.strerror}; nothing was taken"
+        ) from error
 
 
 def deliver(transfer: Transfer, output: str) -> None:
@@ -129,6 +149,8 @@ def _target(output: str) -> Path:
         path = Path(output).expanduser().absolute()
     except RuntimeError as error:
         raise Refused(f"{output} is no usable path: {error}") from error
+    if output.endswith(_SLASHES) and not path.is_dir():
+        raise Refused(f"there is no folder {output}; make it first, or leave the slash out")
     if not path.parent.is_dir():
         raise Refused(f"there is no folder {path.parent}; make it first")
     return path

@@ -195,6 +195,8 @@ class Runner:
 
 def read_input() -> bytes:
     """Standard input to its end.  Raises Refused."""
+    if streams.was_closed("stdin"):
+        raise Refused("standard input is closed; nothing was sent")
     try:
         return sys.stdin.buffer.read()
     except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import Daemon, connect_pair, run
+from harness import Daemon, connect_pair, environment, run, wait_for
 
 TNT = [sys.executable, "-P", "-m", "tnt_client.tnt"]
+ALICE = ["--name", "alice"]
 Start = Callable[..., Daemon]
 
 
@@ -80,9 +83,52 @@ def test_standard_streams_that_are_closed_or_full(home: Path, pair: tuple[Daemon
 
     assert shell("--name alice status >&-").returncode == 0
     assert shell("--name alice status <&- >&- 2>&-").returncode == 0
-    failed(shell("--name alice msg bob - <&-"), 1, "empty message")
+    failed(shell("--name alice msg bob - <&-"), 1, "standard input is closed; nothing was sent")
     failed(shell("--name alice contacts --json >/dev/full"), 1, "standard output", "No space")
     failed(shell("demo >/dev/full"), 1, "standard output", "No space")
+
+
+def test_a_pipe_that_was_closed_from_the_start_is_refused(home: Path, pair: tuple[Daemon, Daemon]):
+    alice, bob = pair
+    closed = run(
+        ["sh", "-c", '"$@" <&-', "sh", *TNT, "send", "bob", "-", "--as", "x", *ALICE], home
+    )
+    failed(closed, 1, "standard input is closed; nothing was sent")
+    assert not alice.rpc("transfers.list")["transfers"]
+    assert not list((alice.data / "spool").glob("*"))
+    id_ = offered(alice, bob, home)
+    words = [*TNT, "get", "--name", "bob", id_, "-o", "-"]
+    for line, told in (
+        (">&-", "standard output is closed, so nothing was taken"),
+        ("1</dev/null", "standard output cannot be written"),
+    ):
+        failed(run(["sh", "-c", f'"$@" {line}', "sh", *words], home), 1, told)
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        words, env=environment(home), stdout=theirs, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(theirs)
+    os.close(ours)
+    assert done.returncode == 1 and "to the terminal" in done.stderr and "| less" in done.stderr
+    assert [item["state"] for item in bob.rpc("transfers.list")["transfers"]] == ["offered"]
+    assert run(words, home).stdout == "a sample"
+
+
+def offered(alice: Daemon, bob: Daemon, home: Path) -> str:
+    """The id of what alice offers bob, who is asked."""
+    bob.rpc("settings.set", name="ask_always", value=True)
+    (home / "sample.txt").write_text("a sample")
+    alice.rpc("transfers.send", to="bob", paths=[str(home / "sample.txt")])
+    (item,) = wait_for(lambda: bob.rpc("transfers.list", state="offered")["transfers"])
+    return str(item["id"])
+
+
+def test_a_place_with_a_slash_is_a_folder(home: Path, pair: tuple[Daemon, Daemon]):
+    id_ = offered(*pair, home)
+    done = tnt(home, "get", "--name", "bob", id_, "-o", f"{home}/here/")
+    failed(done, 1, f"there is no folder {home}/here/; ")
+    assert not (home / "here").exists()
+    assert [item["state"] for item in pair[1].rpc("transfers.list")["transfers"]] == ["offered"]
 
 
 def test_what_is_sent_to_somebody_blocked_says_so(home: Path, pair: tuple[Daemon, Daemon]):
