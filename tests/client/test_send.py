@@ -85,7 +85,7 @@ def test_several_contacts_with_commas():
     ]
 
 
-def test_a_contact_whose_name_has_a_comma_is_that_contact():
+def test_a_contact_of_old_whose_name_has_a_comma_is_that_contact():
     daemon = fake([], contact(id="d", name="bob,carol"))
     daemon.tnt("send", "Bob,Carol", "photos")
     assert to_of(daemon) == "Bob,Carol"

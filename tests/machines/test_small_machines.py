@@ -136,11 +136,17 @@ def test_signatures_are_bound_to_connection_role_and_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "-x", "a b", "a/b", "a\nb", "a\x1b[2J", "#room", "x" * 65]
+    "name",
+    ["", ".", "-x", "a b", "a/b", "a\nb", "a\x1b[2J", "#room", "x" * 65, "x,y", "a+b", "a$", "🙂"],
 )
 def test_names_that_cannot_be_used(name: str) -> None:
     with pytest.raises(CommandError):
         check_name(name)
+
+
+@pytest.mark.parametrize("name", ["bob", "b.o-b_2", "Zoë", "हिन्दी", "日本", "e\u0301", "٣"])
+def test_names_that_can(name: str) -> None:
+    assert check_name(name) == unicodedata.normalize("NFC", name)
 
 
 @given(st.text(min_size=1, max_size=64), st.sets(st.text(max_size=3)))

@@ -6,30 +6,32 @@ a harmless file name everywhere, because a profile's files are called after it.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
 from tntd.errors import Code, CommandError
 
 NAME_BYTES_MAX = 64
-_FORBIDDEN = re.compile(r"[/\\:*?\"<>|#@\s]")
+_SIGNS = frozenset("-_.")
+_CATEGORIES = frozenset("LMN")  # letters, the marks on them, digits
 
 
 def check_name(name: str) -> str:
     """A profile's or contact's name, normalised (NFC).
 
     Raises CommandError(INVALID_PARAMS) for one that is empty, longer than NAME_BYTES_MAX,
-    begins with "-" or ".", or holds blanks, control characters, or any of / \\ : * ? " < > | # @.
+    begins with "-" or ".", or holds anything but letters, digits, - _ and dots.
     """
     name = unicodedata.normalize("NFC", name)
-    bad = _FORBIDDEN.search(name) or not name.isprintable()
-    if not name or len(name.encode()) > NAME_BYTES_MAX or name[0] in "-." or bad:
+    bad = any(
+        each not in _SIGNS and unicodedata.category(each)[0] not in _CATEGORIES for each in name
+    )
+    if not name or bad or len(name.encode()) > NAME_BYTES_MAX or name[0] in "-.":
         shown = name if name.isprintable() else ascii(name)
         raise CommandError(
             Code.INVALID_PARAMS,
             f"not a usable name: {shown!r}"
             if name.isprintable()
             else f"not a usable name: {shown}",
-            'use up to 64 bytes of letters, digits, - _ . without blanks or / \\ : * ? " < > | # @',
+            f"use letters, digits, - _ . ({NAME_BYTES_MAX} bytes at most, and no - or . at first)",
         )
     return name
