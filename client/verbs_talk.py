@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from argparse import Namespace
 from typing import Any
@@ -56,16 +57,28 @@ def checked_text(text: str, who: str, prefix: str) -> str:
 
 def _text(arguments: Namespace) -> Script[str]:
     if arguments.text != ["-"]:
-        return " ".join(arguments.text)
+        text = " ".join(arguments.text)
+        return _as_typed(text, arguments) if arguments.prefix != "/" else text
     data: bytes = yield ReadInput()
+    return _decoded(data, "standard input", arguments).removesuffix("\n").removesuffix("\r")
+
+
+def _as_typed(text: str, arguments: Namespace) -> str:
+    """Words of a command line, also where the system's encoding is not that of the terminal.
+    Raises Refused for bytes that are no text."""
+    if not _SURROGATES.search(text):
+        return text
+    return _decoded(os.fsencode(text), "the message", arguments)
+
+
+def _decoded(data: bytes, what: str, arguments: Namespace) -> str:
     try:
-        text = data.decode()
+        return data.decode()
     except UnicodeDecodeError as error:
         raise Refused(
-            "standard input is not UTF-8 text; send it as a file: "
+            f"{what} is not UTF-8 text; send it as a file: "
             f"{arguments.prefix}send {arguments.who} FILE"
         ) from error
-    return text.removesuffix("\n").removesuffix("\r")
 
 
 def msg(arguments: Namespace) -> Script[None]:

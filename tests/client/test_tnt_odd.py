@@ -131,6 +131,27 @@ def test_a_place_with_a_slash_is_a_folder(home: Path, pair: tuple[Daemon, Daemon
     assert [item["state"] for item in pair[1].rpc("transfers.list")["transfers"]] == ["offered"]
 
 
+def test_a_message_of_odd_bytes_is_refused_and_an_emoji_arrives_in_any_locale(
+    home: Path, pair: tuple[Daemon, Daemon]
+):
+    def send(text: bytes, **more: str) -> subprocess.CompletedProcess[str]:
+        environ = {**environment(home), **more}
+        words = [*TNT, "msg", *ALICE, "bob"]
+        return subprocess.run(
+            [*map(os.fsencode, words), text],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for more in ({}, plain):
+        failed(send(b"arg\xff", **more), 1, "the message is not UTF-8 text; send it as a file: tnt")
+        assert send("ärger 🙂".encode(), **more).returncode == 0
+    assert pair[0].texts("bob") == ["ärger 🙂"] * 2
+
+
 def test_what_is_sent_to_somebody_blocked_says_so(home: Path, pair: tuple[Daemon, Daemon]):
     assert tnt(home, "block", "--name", "alice", "bob").returncode == 0
     failed(tnt(home, "msg", "--name", "alice", "bob", "hi"), 1, "bob is blocked", "unblock bob")
