@@ -58,6 +58,15 @@ def repl_arguments(row: Verb, words: list[str], current: str) -> argparse.Namesp
     return parsed
 
 
+def only_in_tnt(row: Verb, words: list[str]) -> str:
+    """The first of the words that is an option which only `tnt` has; "" where none is."""
+    options = {"--json", "--timeout", "--name"}
+    for option in row.options:
+        if not option.where & Where.REPL:
+            options |= {f"--{option.name}", f"-{option.short or '-' + option.name}"}
+    return next((word for word in words if word.partition("=")[0] in options), "")
+
+
 class _ReplParser(argparse.ArgumentParser):
     """Raises instead of ending the program."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from .arguments import only_in_tnt
 from .failures import UsageFailure
 from .verbs import VERBS, Kind, Verb, Where
 from .words import split
@@ -117,14 +118,27 @@ def _words(verb: Verb, tail: str, exists: Callable[[str], bool]) -> list[str]:
     if Kind.TEXT in kinds:
         before = kinds.index(Kind.TEXT)
         # "--": a text may begin with dashes.
-        return ["--", *tail.split(None, before)] if tail else []
+        words = tail.split(None, before)
+        _check_options(verb, words[:before])
+        return ["--", *words] if tail else []
     if Kind.PATH in kinds:
         before = kinds.index(Kind.PATH)
         parts = tail.split(None, before)
         if len(parts) <= before:
             return parts
-        return ["--", *parts[:before], *path_words(parts[before], exists)]
-    return [word.text for word in split(tail)]
+        paths = path_words(parts[before], exists)
+        _check_options(verb, [*parts[:before], *(path for path in paths if not exists(path))])
+        return ["--", *parts[:before], *paths]
+    words = [word.text for word in split(tail)]
+    _check_options(verb, words)
+    return words
+
+
+def _check_options(verb: Verb, words: list[str]) -> None:
+    """Raises UsageFailure for an option that is not for the REPL."""
+    if option := only_in_tnt(verb, words):
+        anyway = "; here, what changes is shown anyway" if option in ("--wait", "--watch") else ""
+        raise UsageFailure(f"{option} is only for tnt in a shell{anyway}")
 
 
 def path_words(tail: str, exists: Callable[[str], bool]) -> list[str]:

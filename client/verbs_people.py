@@ -9,6 +9,7 @@ from tntd.control.visible import visible
 
 from . import render
 from .failures import Refused
+from .people import find_contact
 from .steps import Ask, Script, Show, Switch, ask_daemon
 
 _Told = Script[None]
@@ -54,12 +55,26 @@ def block(arguments: Namespace) -> _Told:
 
 def unblock(arguments: Namespace) -> _Told:
     """Take a block back."""
-    yield from _change("contacts.unblock", arguments.who, "{} is no longer blocked")
+    raw, result = yield from ask_daemon(
+        "contacts.unblock", {"contact": arguments.who}, ContactResult
+    )
+    news = f"{result.contact.name} is no longer blocked"
+    if result.contact.trust == "pending":
+        news += f"; to talk again: {arguments.prefix}accept {result.contact.name}"
+    yield Show([raw["contact"]], [render.note(news)])
 
 
 def remove(arguments: Namespace) -> _Told:
-    """Forget somebody and their history."""
-    yield from _change("contacts.remove", arguments.who, "{} is forgotten, with all messages")
+    """Forget somebody and their history; in the REPL after a question."""
+    who = arguments.who
+    if arguments.prefix == "/":
+        _, known = yield from ask_daemon("contacts.list", {}, ContactList)
+        contact = find_contact(known.contacts, who)
+        who = contact.id
+        if not (yield Ask(f"Forget {contact.name} and all messages?")):
+            yield Show([], [render.note(f"{contact.name} stays; nothing was removed")])
+            return
+    yield from _change("contacts.remove", who, "{} is forgotten, with all messages")
 
 
 def rename(arguments: Namespace) -> _Told:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from tnt_client.repl_lines import Explain, Nothing, Run, Say, as_text, parse
 from tnt_client.words import ends_inside, quoted, split
 
-THERE = {"a.txt", "my photo.jpg", "b c", "~/x"}
+SHELL = "is only for tnt in a shell"
+HERE = f"{SHELL}; here, what changes is shown anyway"
+THERE = {"--as", "a.txt", "my photo.jpg", "b c", "~/x"}
 
 
 def act(line: str) -> tuple[str, object]:
@@ -64,6 +66,16 @@ def act(line: str) -> tuple[str, object]:
         ("/send bob a.txt 'b c'", "run send", ["bob", "a.txt", "b c"]),
         ("/transfer missing", "run transfer", ["missing"]),
         ("/transfers get 5k", "run transfers", ["get", "5k"]),
+        # options that only tnt has
+        ("/transfers --watch", "explain", f"/transfers: --watch {HERE}"),
+        ("/get 5k -o x", "explain", f"/get: -o {SHELL}"),
+        ("/get 5k --output=x", "explain", f"/get: --output=x {SHELL}"),
+        ("/send bob a.txt --wait", "explain", f"/send: --wait {HERE}"),
+        ("/send --wait bob a.txt", "explain", f"/send: --wait {HERE}"),
+        ("/transfer a.txt --json", "explain", f"/transfer: --json {SHELL}"),
+        ("/send bob --as", "run send", ["bob", "--as"]),  # there is such a file
+        ("/msg --wait bob hi", "explain", f"/msg: --wait {HERE}"),
+        ("/status --json", "explain", f"/status: --json {SHELL}"),
         ("/exit", "run detach", []),
         ("/quit", "run detach", []),
         ("/?", "run help", []),
