@@ -14,6 +14,7 @@ from typing import Final
 
 from tntd.control.schema import Contact, Message, Status, Transfer
 from tntd.control.visible import visible
+from tntd.limits import NAME_BYTES_MAX, TREE_DEPTH_MAX, TREE_PATH_BYTES_MAX
 
 from . import figures
 
@@ -31,6 +32,14 @@ ELSEWHERE: Final = "class:elsewhere"
 ENDED: Final = frozenset({"done", "failed", "cancelled", "declined"})  # states of transfers
 WAITING: Final = frozenset({"offered", "queued", "paused"})
 
+FOR_EVER: Final = (  # ends of reasons: the same comes of it each time
+    f"more than {TREE_DEPTH_MAX} folders deep",
+    f"the path is longer than {TREE_PATH_BYTES_MAX} bytes",
+    f"a name is longer than {NAME_BYTES_MAX} bytes",
+    "Windows cannot hold that name",
+)
+
+_ERROR_CHARS_MAX: Final = 240
 _INDENT: Final = "        "  # as wide as "[12:03] "
 _FAINT_LINES_MAX: Final = 3  # after the first: context must not push what is new off the screen
 _ID_CHARS: Final = 11  # two groups of the id, for lines that people read
@@ -187,7 +196,8 @@ def connected(contact: Contact, slash: str = "") -> Line:
         (PLAIN, f" ({short(contact.id)})"),
     ]
     if not contact.mutual:
-        return [*line, (PLAIN, "; they have not accepted you yet, what you send waits for it")]
+        # They may have, and their word of it be on its way.
+        return [*line, (PLAIN, "; what you send goes once they have accepted you")]
     if contact.trust != "verified":
         return [*line, (DIM, f"   verify with {slash}verify {name}")]
     return line
@@ -206,6 +216,13 @@ def transfer_what(transfer: Transfer) -> str:
         return f"{name} ({found if transfer.files else 'being counted'})"
     many = "" if is_one_file(transfer) else f"{figures.count(transfer.files, 'file')}, "
     return f"{name} ({many}{size})"
+
+
+def transfer_percent(transfer: Transfer) -> int:
+    """How much of it there is; 100 only where all of it is over and done."""
+    if transfer.state == "done":
+        return figures.percent(transfer.bytes_done, transfer.bytes_total)
+    return min(99, figures.percent(transfer.bytes_done, max(1, transfer.bytes_total)))
 
 
 def is_one_file(transfer: Transfer) -> bool:
@@ -260,13 +277,22 @@ def waiting_reason(transfer: Transfer) -> str:
 
 def transfer_failure(transfer: Transfer, slash: str = "") -> str:
     """Why a transfer failed, in words; where files of it failed, with what to do about them."""
+    error = shortened(transfer.error or "")
     if not transfer.failed or transfer.files < 1 or is_one_file(transfer):
-        return transfer.error or "no reason was given"
+        return error or "no reason was given"
     id = transfer_id(transfer)
     which = f"{transfer.failed:,} of {figures.count(transfer.files, 'file')} failed"
-    told = f"; {transfer.error}" if transfer.error else ""
-    more = f", {slash}again {id} sends them once more" if transfer.direction == "out" else ""
+    told = f"; {error}" if error else ""
+    helps = transfer.direction == "out" and not error.endswith(FOR_EVER)
+    more = f", {slash}again {id} sends them once more" if helps else ""
     return f"{which}{told}; {slash}files {id} tells why{more}"
+
+
+def shortened(error: str) -> str:
+    """A reason that begins with a path without its middle, where that is long."""
+    if len(error) <= _ERROR_CHARS_MAX:
+        return error
+    return f"{error[: _ERROR_CHARS_MAX // 3]}…{error[-_ERROR_CHARS_MAX // 2 :]}"
 
 
 def _transfer_done(transfer: Transfer, what: str, slash: str) -> Line:
@@ -308,7 +334,7 @@ def transfer_line(transfer: Transfer, slash: str = "", still_there: bool = False
         line.append((DIM, f" ({slash}files {transfer_id(transfer)})"))
     place = (transfer.path or "") if still_there else lasting_path(transfer)
     if transfer.error:
-        line.append((DIM, f"  {visible(transfer.error)}"))
+        line.append((DIM, f"  {visible(shortened(transfer.error))}"))
     elif state == "offered" and waiting_reason(transfer):
         line.append((DIM, f"  {waiting_reason(transfer)}"))
     elif place and state == "done" and transfer.direction == "in":
@@ -321,7 +347,7 @@ def transfer_progress(transfer: Transfer) -> str:
     if transfer.counting:
         done = f"{figures.size(transfer.bytes_done)} so far"
     else:
-        done = f"{figures.percent(transfer.bytes_done, transfer.bytes_total)}%"
+        done = f"{transfer_percent(transfer)}%"
     rate = figures.rate(transfer.rate) if transfer.state == "active" else ""
     return f"{done} {rate}".rstrip()
 

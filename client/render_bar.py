@@ -14,7 +14,7 @@ from tntd.control.schema import Transfer
 from tntd.control.visible import visible
 
 from . import figures
-from .render import WAITING, is_one_file, waiting_words
+from .render import WAITING, is_one_file, transfer_percent, waiting_words
 
 _BAR_CELLS: Final = 24
 _BAR_CELLS_MIN: Final = 6
@@ -78,13 +78,14 @@ def _label(transfer: Transfer, with_peer: bool, cells: int) -> str:
 
 
 def _percent(transfer: Transfer) -> str:
-    return f"{figures.percent(transfer.bytes_done, transfer.bytes_total):3}%"
+    return f"{transfer_percent(transfer):3}%"
 
 
 def _bar(transfer: Transfer, cells: int) -> str:
     if transfer.counting:
         return ""
-    return f"[{figures.bar(transfer.bytes_done, transfer.bytes_total, cells)}] "
+    total = transfer.bytes_total if transfer.state == "done" else max(1, transfer.bytes_total)
+    return f"[{figures.bar(transfer.bytes_done, total, cells)}] "
 
 
 def _numbers(transfer: Transfer) -> str:

@@ -22,7 +22,7 @@ from .render import Line
 from .repl_desk import Desk
 from .repl_lines import AS_TEXT_HINT, Run
 from .repl_link import Link
-from .verbs import hint_as_typed
+from .verbs import refusal
 from .verbs_talk import send_as_file
 
 LOOK_BACK_MIN: Final = 3  # messages shown on /to
@@ -144,9 +144,10 @@ class Commands:
     def _tell(self, error: ClientFailure | CommandError, hint: str) -> None:
         if not error.message:
             return  # all of it was told before
-        hints = [hint_as_typed(error.hint, "/")] if isinstance(error, CommandError) else []
-        text = "; ".join(filter(None, (*hints, hint)))
-        self._desk.screen.show([render.trouble(error.message, text)])
+        message, own = error.message, ""
+        if isinstance(error, CommandError):
+            message, own = refusal(error, "/")
+        self._desk.screen.show([render.trouble(message, "; ".join(filter(None, (own, hint))))])
 
     # -- steps ------------------------------------------------------------------------
 

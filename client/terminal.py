@@ -135,7 +135,7 @@ class Output:
     def _tell(self, transfers: Sequence[Transfer]) -> None:
         several = _to_several(transfers)
         for item in transfers:
-            step = figures.percent(item.bytes_done, item.bytes_total) // _PLAIN_STEP_PERCENT
+            step = render.transfer_percent(item) // _PLAIN_STEP_PERCENT
             if item.counting:  # what is done is no part of what is not known yet
                 step = -1
             state = render.waiting_words(item) if item.state in render.WAITING else item.state

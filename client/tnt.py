@@ -35,7 +35,7 @@ from .failures import (
     TimedOut,
 )
 from .terminal import Count, Output, complain, drives_well
-from .verbs import VERBS, hint_as_typed
+from .verbs import VERBS, refusal
 
 PROGRAM: Final = "tnt"
 STOP_TIMEOUT_S: Final = 30.0
@@ -96,7 +96,7 @@ class Runner:
             case steps.Show(objects, lines):
                 self._output.show(objects, lines)
             case steps.Complain(error):
-                complain(PROGRAM, error.message, hint_as_typed(error.hint, "tnt "))
+                complain(PROGRAM, *refusal(error, "tnt "))
             case steps.Bars(transfers, aside):
                 self._bars(transfers, aside)
             case steps.Ask(question):
@@ -259,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return demo(arguments)
         run(arguments)
     except CommandError as error:
-        complain(PROGRAM, error.message, hint_as_typed(error.hint, "tnt "))
+        complain(PROGRAM, *refusal(error, "tnt "))
         return REFUSED
     except ClientFailure as failure:
         if failure.message:

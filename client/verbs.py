@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from typing import Final
 
+from tntd.errors import CommandError
 from tntd.limits import LIST_LIMIT_MAX, TRANSFER_CONTACTS_MAX
 
 from . import (
@@ -324,6 +325,7 @@ def usage(verb: Verb, where: Where) -> str:
     return " ".join(words)
 
 
+_WHOLE_ID: Final = re.compile(r"(, as [a-z2-7]{8})[a-z2-7]{18}$")
 _IN_HINT: Final = re.compile(rf"((?:with|first): )({'|'.join(VERBS)})\b")
 
 
@@ -331,3 +333,9 @@ def hint_as_typed(hint: str, prefix: str) -> str:
     """A hint of the daemon, which names bare verbs, with the verbs as they are typed here:
     `prefix` is "/" or "tnt "."""
     return _IN_HINT.sub(rf"\1{prefix}\2", hint)
+
+
+def refusal(error: CommandError, prefix: str) -> tuple[str, str]:
+    """What the daemon refuses something with, for people: the message, ids in it as short as
+    elsewhere, and the hint."""
+    return _WHOLE_ID.sub(r"\1", error.message), hint_as_typed(error.hint, prefix)

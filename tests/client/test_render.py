@@ -18,6 +18,7 @@ from tnt_client import figures, render, render_events
 from tnt_client.render_bar import transfer_bar
 from tnt_client.terminal import one_line_json
 from tntd.control.schema import EVENTS, TransferState
+from tntd.machines import tree
 
 HOSTILE = "x\x1b[2J\x07\x9b31m\u202egnp.exe\u2066\u200b\r\n\tz"
 
@@ -170,6 +171,19 @@ def test_a_failed_folder_says_what_can_be_done():
     )
 
 
+@pytest.mark.parametrize(
+    "reason", [tree.TOO_DEEP, tree.PATH_TOO_LONG, tree.NAME_TOO_LONG, tree.NOT_ON_WINDOWS]
+)
+def test_what_cannot_go_is_not_to_be_sent_again_and_its_path_is_short(reason: str):
+    path = "deep/" * 800 + "x"
+    failed = transfer(files=9, failed=2, state="failed", error=f"{path}: {reason}")
+    shown = render.plain(render.transfer_news(failed, "/") or [])
+    assert "again" not in shown and len(shown) < 350
+    assert "2 of 9 files failed; deep/deep/" in shown and "…" in shown
+    assert shown.endswith(f"/x: {reason}; /files t2345678 tells why")
+    assert len(render.plain(render.transfer_line(failed))) < 350
+
+
 def test_a_bar_while_a_folder_is_counted_claims_no_percent():
     bar = transfer_bar(transfer(counting=True, files=9, failed=1, eta_s=None))
     assert bar == "a.bin  32 MiB of at least 64 MiB, 1 failed  12.3 MiB/s"
@@ -179,5 +193,7 @@ def test_the_connected_line_says_what_to_do_next():
     shown = render.plain(render.connected(contact(), "/"))
     assert shown == "* connected to bob (k7d2a-x3f9q)   verify with /verify bob"
     assert "verify" not in render.plain(render.connected(contact(trust="verified"), "/"))
-    assert "not accepted" in render.plain(render.connected(contact(mutual=False), "/"))
+    assert "goes once they have accepted you" in render.plain(
+        render.connected(contact(mutual=False), "/")
+    )
     assert render.plain(render.request(contact())).endswith("/accept bob or /block bob")

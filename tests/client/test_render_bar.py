@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from client_samples import transfer
 from tnt_client import figures
+from tnt_client.render import transfer_percent
 from tnt_client.render_bar import transfer_bar
 
 WIDEST = int(99.9 * 2**30)  # "99.9 GiB": no size is longer
@@ -40,7 +41,7 @@ def test_how_far_how_fast_and_how_long_are_whole(more: dict[str, Any], width: in
     rate, left = figures.rate(item.rate), figures.duration(item.eta_s or None)
     assert line.endswith((f"  {rate}" if rate else "") + (f"  {left} left" if left else ""))
     if not item.counting:
-        assert f"{figures.percent(item.bytes_done, item.bytes_total):3}%" in line
+        assert f"{transfer_percent(item):3}%" in line
 
 
 @given(MOVING, WIDTHS, st.booleans(), st.sampled_from(["queued", "offered", "paused", "failed"]))
@@ -95,3 +96,14 @@ def test_what_failed_is_counted_only_where_there_are_several():
     )
     assert "64 MiB  queued" in transfer_bar(transfer(state="queued", failed=1, files=3))
     assert "64 MiB, 1 failed  12" in transfer_bar(transfer(failed=1, files=3))
+
+
+@pytest.mark.parametrize("state", ["queued", "offered", "active", "paused", "failed", "cancelled"])
+def test_only_what_is_done_is_100_percent(state: str):
+    empty, all_there = transfer(bytes_done=0, bytes_total=0, state=state), transfer(state=state)
+    all_there.bytes_done = all_there.bytes_total
+    assert transfer_bar(empty, columns=99).startswith(f"a.bin  [{'.' * 24}]   0%  0 B of 0 B  ")
+    for columns in (39, 99):
+        assert " 99%  " in transfer_bar(all_there, columns=columns)
+        done = transfer(bytes_done=0, bytes_total=0, state="done")
+        assert "100%  " in transfer_bar(done, columns=columns)

@@ -139,7 +139,7 @@ def test_a_daemon_that_stops_answering(home: Path, pair: tuple[Daemon, Daemon]):
 def test_meeting_and_accepting(home: Path, daemon: Start):
     alice, bob = daemon("alice"), daemon("bob")
     met = tnt(home, "connect", "--name", "alice", bob.address)
-    assert met.returncode == 0 and "not accepted you yet" in met.stdout
+    assert met.returncode == 0 and "once they have accepted you" in met.stdout
     (asking,) = objects(home, "contacts", "--name", "bob")
     assert (asking["name"], asking["trust"]) == ("alice", "pending")
     failed(tnt(home, "msg", "--name", "bob", "alice", "hi"), 1, "accept")

@@ -173,7 +173,7 @@ def test_a_single_file_is_sent_again_once(home: Path, three: tuple[Daemon, Daemo
     wait_for(lambda: state_of(alice, once["id"]) == "done")
     twice = tnt(home, "alice", "again", first)
     assert twice.returncode == 1
-    assert f"note.txt was sent again already, as {once['id']}; if that failed" in twice.stderr
+    assert f"note.txt was sent again already, as {once['id'][:8]}; if that failed" in twice.stderr
     assert len(alice.rpc("transfers.list")["transfers"]) == 2
     assert (bob.downloads / "new_note.txt").read_text() == "other"
 
