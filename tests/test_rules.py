@@ -121,6 +121,25 @@ def test_no_bare_except(source: str):
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler) and n.type is None]
 
 
+def said_in(tree: ast.Module, names: set[str]) -> Iterator[str]:
+    """The texts in calls of functions with these names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
+            if (name.id if isinstance(name, ast.Name) else name) in names:
+                parts = (part for each in node.args for part in ast.walk(each))
+                yield from (str(part.value) for part in parts if isinstance(part, ast.Constant))
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES if s.startswith("tntd/")])
+def test_nobody_is_told_of_lanes(source: str):
+    """Users do not know the word.  What strangers did stands in the log only."""
+    if source.endswith("/lane_stranger.py"):
+        return
+    said = said_in(tree_of(source), {"LaneTrouble", "LaneFailed", "RemoteError", "_expect"})
+    assert [text for text in said if re.search(r"\blanes?\b", text)] == []
+
+
 def test_every_setting_is_explained():
     names = set(Settings.__struct_fields__)
     assert set(HELP) == names

@@ -114,7 +114,7 @@ def test_a_changed_bit_anywhere_is_refused_or_waits(at: int, flip: int) -> None:
 )
 def test_records_out_of_order(what: str, order: list[int]) -> None:
     three = sealed(b"one", b"two", b"three")
-    with pytest.raises(RemoteError, match="malformed: lane record"):
+    with pytest.raises(RemoteError, match="malformed: record"):
         read(b"".join(three[number] for number in order), 1000)
 
 

@@ -69,7 +69,7 @@ def test_flags_that_cannot_be(type: RecordType, flags: int, able: bool) -> None:
     length = Sealer(b"k" * 32).seal(type, b"", out, flags)
     opener = Opener(b"k" * 32, records.RECEIVER_TAKES)
     opener.opens_squeezed = able
-    with pytest.raises(RemoteError, match="malformed: a lane record"):
+    with pytest.raises(RemoteError, match="malformed: a record"):
         opener.check(out[:length][:16])
 
 

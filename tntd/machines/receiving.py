@@ -152,13 +152,13 @@ class Receiver:
         if record.type is RecordType.ALIVE:
             return []
         if self._ended or self._open is not None:
-            raise RemoteError("malformed", f"a lane record {record.type.name} out of place")
+            raise RemoteError("malformed", f"a record {record.type.name} out of place")
         if record.type is RecordType.PACK:
             self._take_pack(record.plain)
         elif record.type is RecordType.END:
             self._take_end()
         else:
-            raise RemoteError("malformed", f"a lane record {record.type.name} out of place")
+            raise RemoteError("malformed", f"a record {record.type.name} out of place")
         return []
 
     def _take_pack(self, plain: memoryview) -> None:

@@ -152,16 +152,16 @@ class Opener:
         """
         version, number, flags, counter, length = HEADER.unpack(header)
         if version != VERSION:
-            raise RemoteError("malformed", f"a lane record of version {version}")
+            raise RemoteError("malformed", f"a record of version {version}")
         if flags and not (flags == SQUEEZED and number in MAY_BE_SQUEEZED and self.opens_squeezed):
-            raise RemoteError("malformed", f"a lane record {number} with flags {flags:#x}")
+            raise RemoteError("malformed", f"a record {number} with flags {flags:#x}")
         type = _TYPES.get(number, RecordType.HELLO)
         if type != number or type not in self._takes:
-            raise RemoteError("malformed", f"a lane record of type {number} out of place")
+            raise RemoteError("malformed", f"a record of type {number} out of place")
         if counter != self._counter:
-            raise RemoteError("malformed", f"lane record {counter} instead of {self._counter}")
+            raise RemoteError("malformed", f"record {counter} instead of {self._counter}")
         if length > PLAIN_BYTES_MAX[type]:
-            raise RemoteError("malformed", f"a lane record {type.name} of {length} bytes")
+            raise RemoteError("malformed", f"a record {type.name} of {length} bytes")
         return type, length
 
     def open(self, record: memoryview, plain: memoryview) -> Record:
@@ -176,7 +176,7 @@ class Opener:
         try:
             self._cipher.decrypt_into(nonce, record[HEADER.size :], header, out)
         except InvalidTag as error:
-            raise RemoteError("authentication", "a lane record that does not open") from error
+            raise RemoteError("authentication", "a record that does not open") from error
         self._counter += 1
         if record[3]:  # the flags, which were checked
             out = memoryview(squeeze.unsqueeze(out, PLAIN_BYTES_MAX[type]))
@@ -262,12 +262,12 @@ def split(plain: memoryview) -> list[Chunk]:
     at = 0
     while at < len(plain):
         if len(chunks) == limits.LANE_CHUNKS_MAX:
-            raise RemoteError("malformed", "a lane record of too many chunks")
+            raise RemoteError("malformed", "a record of too many chunks")
         chunk = _chunk_at(plain, at)
         chunks.append(chunk)
         at += CHUNK.size + len(chunk.data)
     if not chunks:
-        raise RemoteError("malformed", "a lane record without a chunk")
+        raise RemoteError("malformed", "a record without a chunk")
     return chunks
 
 

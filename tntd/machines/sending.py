@@ -141,7 +141,7 @@ class Sender:
         elif type is RecordType.HAVE:
             self._have(records.read_have(plain))
         else:
-            raise RemoteError("malformed", f"a lane record {type.name} out of place")
+            raise RemoteError("malformed", f"a record {type.name} out of place")
 
     def put(self) -> None:
         """The record that was wanted is on its way."""

@@ -91,7 +91,7 @@ class Channel:
         """Send a record, for which there is room."""
         self._sealed_bytes += len(plain)
         if self._sealed_bytes > limits.LANE_KEY_BYTES_MAX:
-            raise LaneTrouble("cut", "the lane carried as much as one key may seal")
+            raise LaneTrouble("cut", "the connection carried as much as one key may seal")
         flags = records.SQUEEZED if squeezed else 0
         self._end += self._sealer.seal(type, plain, self._out[self._end :], flags)
 
@@ -128,7 +128,7 @@ class Channel:
         except OSError as error:
             raise_cut(error)
         if count == 0:
-            raise LaneTrouble("cut", "the other side closed the lane before its end")
+            raise LaneTrouble("cut", "the other side closed the connection before its end")
         self._reader.filled(count)
         record = self._reader.next(self._plain)
         self._set_low_water()
@@ -163,7 +163,7 @@ def _unsent(sock: socket.socket) -> int:
 def raise_cut(error: OSError) -> NoReturn:
     """Raises LaneTrouble("cut") in the words of the system."""
     text = os.strerror(error.errno).lower() if error.errno else "unknown error"
-    raise LaneTrouble("cut", f"the lane was cut: {text}") from error
+    raise LaneTrouble("cut", f"the connection was cut: {text}") from error
 
 
 def dial(host: str, port: int) -> socket.socket:

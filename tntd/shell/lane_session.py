@@ -94,7 +94,9 @@ class Lane:
     def start(self) -> None:
         """Dial, or wait for the dialler."""
         if not self.effect.dials:
-            self._expect(limits.LANE_TICKET_TIMEOUT_S, "the other side did not dial the lane")
+            self._expect(
+                limits.LANE_TICKET_TIMEOUT_S, "the other side opened no connection for files"
+            )
             return
         try:
             sock = lane_channel.dial(self.effect.host, self.effect.port)
@@ -103,7 +105,7 @@ class Lane:
             return
         self._go(Phase.DIALLING)
         self._channel = self.channel_for(sock)
-        self._expect(limits.DIAL_TIMEOUT_S, "the other side cannot be reached for the lane")
+        self._expect(limits.DIAL_TIMEOUT_S, "the other side cannot be reached for files")
         self.rewatch()
 
     def begin(self, effect: StartLane) -> None:
@@ -192,7 +194,7 @@ class Lane:
 
     def broke(self, error: Exception) -> None:
         """A bug of ours: the lane ends."""
-        self.fail(LaneTrouble("protocol", "an error in this program ended the lane; see the log"))
+        self.fail(LaneTrouble("protocol", "an error in this program ended it; see the log"))
 
     # -- reading and writing -------------------------------------------------------------
 
@@ -243,7 +245,9 @@ class Lane:
             return
         if self.phase is Phase.GREETING:
             if record.type is not RecordType.HELLO:
-                raise RemoteError("malformed", "a lane that does not begin with HELLO")
+                raise RemoteError(
+                    "malformed", "a connection for files that does not begin with HELLO"
+                )
             self._open(records.read_greeting(record.plain))
             return
         if record.type is RecordType.HELLO:
@@ -316,7 +320,9 @@ class Lane:
     def _greet(self, channel: Channel) -> None:
         lane_channel.connected(channel.socket)
         self._go(Phase.GREETING)
-        self._expect(limits.HANDSHAKE_TIMEOUT_S, "the other side did not answer on the lane")
+        self._expect(
+            limits.HANDSHAKE_TIMEOUT_S, "the other side did not answer on the connection for files"
+        )
         channel.put_bytes(lane_keys.MAGIC + self.effect.ticket)
         channel.put(RecordType.HELLO, records.greeting())
 
@@ -410,4 +416,4 @@ class Lane:
         pending = self._channel is not None and self._channel.pending
         due = self._mover.due if isinstance(self._mover, Outgoing) else self._mover.hungry
         if (due or pending) and not self._held:
-            self.fail(LaneTrouble("stall", "nothing moved on the lane for a minute"))
+            self.fail(LaneTrouble("stall", "nothing moved on the connection for a minute"))

@@ -55,7 +55,7 @@ class Lanes:
             for context in lane_keys.contexts(effect.ticket, effect.dialler, effect.acceptor)
         )
         if forth is None or back is None:
-            self._loop.post(LaneFailed(effect.lane, "cut", "the link of the lane is gone"))
+            self._loop.post(LaneFailed(effect.lane, "cut", "the connection to them is gone"))
             return
         lane = self._lanes[effect.lane] = Lane(effect, forth, back, self._shared, self._ended)
         lane.start()
