@@ -349,6 +349,7 @@ def test_a_name_is_checked():
     pipes.check_name("-" + "x" * 254)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that signal")
 def test_a_signal_ends_it_wherever_it_is() -> None:
     """As SIGTERM does in tnt: with its own exception, and none of a lock that was left open."""

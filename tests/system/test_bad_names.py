@@ -101,6 +101,7 @@ def clean(scene: Scene) -> None:
 
 def test_a_name_that_is_none_is_declined(scene: Scene) -> None:
     before = downloaded(scene)
+    listed = scene.alice.rpc("transfers.list", limit=1)["transfers"]  # of earlier tests maybe
     with scene.contact() as mallory:
         for name in NO_NAMES:
             offer(mallory, name, len(DATA))
@@ -110,7 +111,7 @@ def test_a_name_that_is_none_is_declined(scene: Scene) -> None:
         for name in MALFORMED:
             offer(mallory, name, len(DATA))
             assert mallory.take(Refused).code == "malformed"
-        assert scene.alice.rpc("transfers.list", limit=1)["transfers"] == []
+        assert scene.alice.rpc("transfers.list", limit=1)["transfers"] == listed
     scene.said("declined a file from mallory", times=len(NO_NAMES))
     assert downloaded(scene) == before
     scene.undisturbed()
