@@ -275,6 +275,11 @@ def waiting_reason(transfer: Transfer) -> str:
     return f"{visible(transfer.contact)} is asked" if asked else ""
 
 
+def away(name: str) -> str:
+    """What waits for a contact who is offline waits for."""
+    return f"{visible(name)} is offline; it goes on when they are back"
+
+
 def transfer_failure(transfer: Transfer, slash: str = "") -> str:
     """Why a transfer failed, in words; where files of it failed, with what to do about them."""
     error = shortened(transfer.error or "")

@@ -207,7 +207,10 @@ class Feed:
         item = self._model.transfers.get(id)
         if item is None or item.direction == "in" or item.state not in ("offered", "queued"):
             return []
+        contact = self._model.named(item.contact)
         reason = render.waiting_reason(item)
+        if item.state == "queued" and contact is not None and not contact.online:
+            reason = render.away(contact.name)  # it may be newer than the reason
         if not reason or self._waits.get(id) == reason:
             return []
         self._waits[id] = reason

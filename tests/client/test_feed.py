@@ -154,6 +154,10 @@ def test_what_a_transfer_waits_for_is_told_once(feed: Feed):
     assert waits(state="active") == waits(state="queued", error="no free space there") == []
     assert waits(state="offered", direction="in") == waits(state="done") == []
     assert waits(state="queued", error="no free space there") == [full]
+    see(feed, "peer.offline", contact(online=False))
+    assert waits(state="queued", error="the connection was cut") == [
+        "* a.bin (64 MiB) to bob waits: bob is offline; it goes on when they are back"
+    ]
 
 
 def test_errors_are_told_with_what_to_do(feed: Feed):
