@@ -336,6 +336,22 @@ def test_a_lane_that_stands_still_is_told_and_the_link_looked_at() -> None:
     assert len(followed(sending)) == count
 
 
+def test_who_cancels_what_has_arrived_is_told_that_it_has() -> None:
+    """Their history was restored from before that."""
+    taking = Taking()
+    taking.came(Entry(b"a", 2, "verified"))
+    taking.answer(Publish, FOLDER)
+    said = taking.told()
+    taking.say(Cancel(transfer=ID))
+    assert taking.row.state == "done"
+    (word,) = taking.told()[len(said) :]
+    assert isinstance(word, Result) and word in said
+    sending = Sending()
+    sending.steer("cancel")
+    sending.say(Result(transfer=sending.row.id))
+    assert sending.row.state == "done"
+
+
 # -- no room there ----------------------------------------------------------------------------
 
 

@@ -90,9 +90,9 @@ class Incoming:
                 self._counted_there(known, body)
                 fresh = self._rows.get(known.row)
                 if fresh is not None and fresh.accepted:  # which they may not know any more
-                    self._say_again(fresh)
+                    self.say_again(fresh)
             else:
-                self._say_again(known)
+                self.say_again(known)
             return
         reason = self._objection(contact, body)
         if reason:
@@ -131,8 +131,8 @@ class Incoming:
             self._core.publish("transfer.offered", row.row)
         self._transfers.moved.add(row.row)
 
-    def _say_again(self, row: TransferRow) -> None:
-        """They ask for what was answered: one of the two histories is an older copy."""
+    def say_again(self, row: TransferRow) -> None:
+        """They do not know what was answered: one of the two histories is an older copy."""
         if row.outgoing or row.state == "offered":
             return
         word: Body = Decision(transfer=row.id, accepted=True)
@@ -277,7 +277,7 @@ class Incoming:
                 answer = LaneAnswer(ticket=frame.ticket, transfer=frame.transfer, code=code)
                 self._core.send(route.link, answer)
             if row is not None and row.state == "done":
-                self._say_again(row)  # theirs may be an older copy of the history
+                self.say_again(row)  # theirs may be an older copy of the history
             return
         stale = self._transfers.moving.get(row.row)
         if stale is not None:

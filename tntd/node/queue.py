@@ -97,9 +97,13 @@ class Queue:
     def _cancel_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Cancel)
         row = self._rows.by_id(contact.row, body.transfer)
-        if row is not None and not row.ended:
+        if row is None:
+            return
+        if not row.ended:
             part = self.outgoing if row.outgoing else self.incoming
             part.cancelled_there(row, body)
+        elif not row.outgoing and row.state == "done":
+            self.incoming.say_again(row)  # theirs is an older copy of the history, say
 
 
 def _nothing(_contact: int) -> None:
