@@ -1,11 +1,11 @@
-"""What a transfer of a folder comes to, as its receiver shows it."""
+"""What a transfer comes to: how much there is of it, and how much went over its lanes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fuzz.test_findings_transfers import FOLDER, ID, Play, Sending, Taking
-from tntd.events import LaneEntries, LaneFinished
+from tntd.events import LaneEntries, LaneFinished, LaneProgressed
 from tntd.node.present import item_id
 from tntd.tasks import Counted, CountTree, Done, Entry, Inspect, Publish, SyncStage
 from tntd.wire.frames import LaneOffer, Offer
@@ -86,3 +86,15 @@ def test_a_long_path_is_shortened_and_the_reason_is_not() -> None:
     assert taking.row.error is not None
     assert taking.row.error.endswith("/the-name.txt: its name is taken here")
     assert taking.row.error.startswith("folderfolder") and len(taking.row.error) <= 500
+
+
+def test_what_a_lane_says_after_its_end_counts_each_time() -> None:
+    """Its figures of the same turn may be on their way, and then it tells the rest."""
+    sending = Sending()
+    lane = sending.open()
+    sending.bench.turn(LaneProgressed(lane, 1, 1))
+    sending.steer("pause")
+    assert sending.row.bytes_sent == 1
+    for count in (3, 3, 5):
+        sending.bench.turn(LaneProgressed(lane, 1, count))
+        assert sending.row.bytes_sent == count

@@ -230,10 +230,11 @@ class Transfers:
             self._note_rate(moving)
             self.note_done(moving, event.bytes_done)
             return
-        closed = self._closed.pop(event.lane, None)
+        closed = self._closed.get(event.lane)
         row = None if closed is None else self._rows.get(closed.row)
         if closed is not None and row is not None:
             more = max(0, event.bytes_sent - closed.bytes_counted)
+            closed.bytes_counted += more  # one may have been on its way, and the rest comes
             self._rows.update(row.row, bytes_sent=row.bytes_sent + more)
 
     def note_done(self, moving: Moving, bytes_done: int) -> None:
