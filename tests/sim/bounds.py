@@ -52,9 +52,10 @@ def _check_lanes(machine: Machine, process: Process) -> None:
     lanes = sum(lane.phase in MOVING for lane in process.lanes.values())
     if lanes > len(transfers.moving) or len(transfers._closed) > limits.LANES_MAX:
         raise Violation(f"{machine.name} has {lanes} lanes for {len(transfers.moving)} transfers")
-    # Who is in the middle of a record takes it whole.
-    beyond = limits.RECORD_PLAIN_BYTES_MAX * max(1, lanes) * (1 + limits.LANE_UNPACKS_MAX)
-    if process.budget.total > limits.UNSYNCED_BYTES_MAX + beyond:
+    # Who is in the middle of a record takes it whole, and what the child is to copy is copied.
+    records = limits.RECORD_PLAIN_BYTES_MAX * (1 + limits.LANE_UNPACKS_MAX)
+    each = records + limits.UNSYNCED_STEP_BYTES * limits.LANE_COPIES_MAX
+    if process.budget.total > limits.UNSYNCED_BYTES_MAX + max(1, lanes) * each:
         raise Violation(f"{machine.name} has {process.budget.total} bytes that are not synced")
 
 
