@@ -336,6 +336,25 @@ def test_a_lane_that_stands_still_is_told_and_the_link_looked_at() -> None:
     assert len(followed(sending)) == count
 
 
+def test_who_waits_for_a_lane_of_what_has_ended_is_told_so() -> None:
+    """An older word of theirs came, of the time before it was sent again."""
+    sending = Sending()
+    sending.sent()
+    again = Fates(transfer=sending.row.id, files=[FileState(b"b", "failed", "full")])
+    for body in (again, Result(transfer=sending.row.id)):
+        sending.say(body)
+    sending.steer("again")
+    sending.answer(Inspect, FOLDER)
+    sending.say(again)
+    sending.say(Result(transfer=sending.row.id))
+    assert sending.row.state == "failed"
+    broken = LaneAnswer(ticket=b"x" * 16, transfer=sending.row.id, code="broken")
+    for _ in range(2):
+        sending.link.say(broken)
+    words = [each for each in sending.told() if isinstance(each, Cancel)]
+    assert [(each.reason, each.failed) for each in words] == [("it is failed already", True)]
+
+
 def test_who_cancels_what_has_arrived_is_told_that_it_has() -> None:
     """Their history was restored from before that."""
     taking = Taking()

@@ -37,6 +37,8 @@ from tntd.wire.frames import (
 )
 
 LANE_ANSWER_TIMEOUT_S = 20.0  # the receiver opens one file; a spinning disk may sleep first
+_WAITS_FOR_LANE = frozenset({"", "broken", "busy", "full"})  # codes of who waits for a lane
+OFFERED_KEPT_MAX = 1024
 STRIKES_MAX = 3  # tries that ended in broken bytes, before the transfer fails
 ENDED_MAX = 4  # answers that it is over, before we believe that they will not say how
 FATES_TAKEN_MAX = 100_000  # files that did not arrive, told by the receiver of one transfer
@@ -55,6 +57,7 @@ class Outgoing:
         self.waits = Waits(core, self.run)
         self._strikes: dict[int, int] = {}
         self._ended: dict[int, int] = {}  # how often they said that it is over
+        self._offered: dict[int, None] = {}  # lanes, the last ones
         self._eager: set[int] = set()  # contacts to whom something may be ready to go
         mail.arrived[Decision] = self._decision_arrived
         mail.arrived[Asking] = self._asking_arrived
@@ -66,6 +69,7 @@ class Outgoing:
     def reset(self) -> None:
         """Forget all that is not in the store."""
         self._awaiting.clear()
+        self._offered.clear()
         self.waits.reset()
         self._eager.clear()
 
@@ -306,6 +310,9 @@ class Outgoing:
             again=bool(row.again),
         )
         self._core.send(route.link, lane_offer)
+        self._offered[row.row] = None
+        while len(self._offered) > OFFERED_KEPT_MAX:
+            del self._offered[next(iter(self._offered))]
         self._core.timers.set(("offer", row.row), self._core.now.boot + LANE_ANSWER_TIMEOUT_S)
         contact = self._core.store.contacts.get(moving.contact)
         if not route.dialled and contact is not None:
@@ -341,6 +348,9 @@ class Outgoing:
                 self._transfers.explain(row.row, frame.text)
             self.waits.later(row.row)
             return
+        if row is not None and row.ended and row.outgoing and frame.code in _WAITS_FOR_LANE:
+            self._say_over(row)
+            return
         if row is None or moving is None or moving.ticket != frame.ticket or route is None:
             return
         self._core.timers.cancel(("offer", row.row))
@@ -353,6 +363,14 @@ class Outgoing:
             self._core.emit(StartLane(moving.lane, frame.number, frame.after, frame.asks))
             return
         self._not_ready(contact, moving, frame)
+
+    def _say_over(self, row: TransferRow) -> None:
+        """It ended here, by an older word of theirs, say, and they wait for a lane: tell them, once
+        for each lane that was offered."""
+        if row.row in self._offered:
+            del self._offered[row.row]
+            reason = f"it is {row.state} already"
+            self._mail.put(row.contact, Cancel(transfer=row.id, reason=reason, failed=True))
 
     def _not_ready(self, contact: ContactRow, moving: Moving, frame: LaneAnswer) -> None:
         row = self._transfers.fall_back(moving)
