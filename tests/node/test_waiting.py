@@ -371,6 +371,15 @@ def test_who_cancels_what_has_arrived_is_told_that_it_has() -> None:
     assert sending.row.state == "done"
 
 
+def test_what_a_copy_of_the_receiver_declined_is_done_where_another_has_it() -> None:
+    sending = Sending()
+    sending.say(Decision(transfer=sending.row.id, accepted=False))
+    sending.say(Result(transfer=sending.row.id, error="no"))
+    assert sending.row.state == "declined"
+    sending.say(Result(transfer=sending.row.id))
+    assert sending.row.state == "done"
+
+
 # -- no room there ----------------------------------------------------------------------------
 
 

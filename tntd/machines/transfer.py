@@ -34,7 +34,7 @@ NEXT: Final[dict[State, frozenset[State]]] = {
     State.DONE: frozenset(),
     State.FAILED: frozenset({State.DONE, State.QUEUED}),
     State.CANCELLED: frozenset({State.DONE}),
-    State.DECLINED: frozenset(),
+    State.DECLINED: frozenset({State.DONE}),  # a copy of the receiver had taken it before
 }
 
 

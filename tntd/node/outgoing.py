@@ -171,7 +171,7 @@ class Outgoing:
     def _result_arrived(self, contact: ContactRow, _id: bytes, body: Body) -> None:
         assert isinstance(body, Result)
         row = self._rows.by_id(contact.row, body.transfer)
-        if row is None or not row.outgoing or row.state in ("done", "declined"):
+        if row is None or not row.outgoing or row.state == "done":
             return
         moving = self._transfers.moving.get(row.row)
         if moving is not None:
