@@ -98,3 +98,5 @@ def test_what_a_lane_says_after_its_end_counts_each_time() -> None:
     for count in (3, 3, 5):
         sending.bench.turn(LaneProgressed(lane, 1, count))
         assert sending.row.bytes_sent == count
+    sending.bench.turn(LaneFinished(lane, 5, b"", bytes_sent=7))
+    assert sending.row.bytes_sent == 7

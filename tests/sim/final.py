@@ -190,7 +190,11 @@ def _compare_trees(
         return  # where it failed as a whole, nothing is told of its files
     here, there = _tree_files(machine, row), _tree_files(other, found[0])
     # Of a transfer that has ended, what was sent and not told as failed has arrived.
-    here = {path: "verified" if told == "waiting" else told for path, told in here.items()}
+    shown = {"waiting": "verified"}
+    if state == "failed":  # as users see what was to be sent again when it ended
+        shown["again"] = "failed"
+    here = {path: shown.get(told, told) for path, told in here.items()}
+    there = {path: shown.get(told, told) for path, told in there.items()}
     for path in sorted(here.keys() | there.keys()):
         if here.get(path) != there.get(path) and (path in here or not forgotten):
             raise Violation(

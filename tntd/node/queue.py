@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tntd.errors import Code, CommandError
-from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
+from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened, LaneProgressed
 from tntd.machines.naming import show_path
 from tntd.node.core import Core
 from tntd.node.growing import Growing
@@ -61,6 +61,8 @@ class Queue:
         """Something came of a lane."""
         moving = self.transfers.by_lane(event.lane)
         if moving is None:
+            if isinstance(event, LaneFinished):  # closed meanwhile, but it counts
+                self.transfers.progressed(LaneProgressed(event.lane, 0, event.bytes_sent))
             return
         part = self.outgoing if moving.outgoing else self.incoming
         match event:

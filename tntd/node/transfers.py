@@ -264,10 +264,10 @@ class Transfers:
             self._core.store.trees.doubt(row.row, number)
 
     def begin_whole(self, row: TransferRow) -> None:
-        """All of it goes, whatever has gone before."""
-        if row.tree:
-            self._core.store.trees.doubt(row.row, -1)
-        self._rows.update(row.row, **NONE_BEYOND, number=0, again=0, failed=0)
+        """Not only what failed is to go: where the next lane begins, `look_back` forgets what was
+        told of the rest."""
+        if row.again:
+            self._rows.update(row.row, again=0, failed=0, number=max(1, row.number))
 
     def settle(self, row: TransferRow) -> dict[str, object]:
         """What its files came to: counts, and in words where some failed."""
