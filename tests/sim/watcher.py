@@ -387,12 +387,15 @@ class Watcher:
             "ON f.transfer = t.row WHERE t.id = ? AND t.outgoing = 0"
         )
         states = {p: (state, size) for p, state, size in machine.database.sql.execute(query, (id,))}
+        # A copy of a profile has not the disk that the rest was put in place on.
+        elsewhere = self.went_back(machine.identity.public)
         for path, (state, _) in states.items():
-            if state == "verified" and not isinstance(there.get(path), File):
+            if state == "verified" and not (elsewhere or isinstance(there.get(path), File)):
                 raise Violation(f"{machine.name}: {path!r} is told as verified, and is not there")
         for path, what in self.sources.stayed(send.machine, send.source, send.since):
             state, _ = states.get(path, ("", 0))
-            if path not in there and state not in {"skipped", "failed"}:
+            fine = {"skipped", "failed", "verified"} if elsewhere else {"skipped", "failed"}
+            if path not in there and state not in fine:
                 raise Violation(f"{machine.name}: {path!r} is missing, and nothing is told of it")
             if what not in {FOLDER} and not what.startswith(b"->") and not state:
                 raise Violation(f"{machine.name}: nothing is told of {path!r}")
