@@ -355,6 +355,22 @@ def test_who_waits_for_a_lane_of_what_has_ended_is_told_so() -> None:
     assert [(each.reason, each.failed) for each in words] == [("it is failed already", True)]
 
 
+def test_what_failed_while_our_user_was_asked_is_taken_when_it_is_asked_for() -> None:
+    taking = Play()
+    taking.command("settings.set", name="auto_accept_bytes_max", value=1000)
+    taking.say(msgspec.structs.replace(offer(), kind="folder", counting=True, size=10))
+    taking.answer(Inspect, FOLDER)
+    assert taking.row.state == "queued"
+    taking.say(msgspec.structs.replace(offer(), kind="folder"))  # it is larger than that
+    assert taking.row.state == "offered"
+    taking.say(Cancel(transfer=ID, reason="the source: input/output error", failed=True))
+    assert taking.row.state == "failed"
+    taking.command("transfers.again", transfer=item_id(ID))
+    taking.link.say(LaneOffer(ticket=b"t" * 16, transfer=ID, size=SIZE, files=1))
+    taking.answer(PrepareStage, FOLDER)
+    assert taking.bench.lanes
+
+
 def test_who_cancels_what_has_arrived_is_told_that_it_has() -> None:
     """Their history was restored from before that."""
     taking = Taking()

@@ -184,6 +184,8 @@ class Steering:
             trees.doubt(row.row, -1)
             changes |= {**NONE_BEYOND, "number": 0}
         if not row.outgoing:
+            if not row.accepted:  # it failed while our user was asked, who wants it
+                changes |= {"accepted": 1, "by_user": 1}
             changes |= self._incoming.begin_anew(row)
             changes |= {} if some else {"chosen": None}  # else a start would put it in place
         row = self._transfers.move(row, "queued", **changes)
