@@ -172,7 +172,11 @@ def _state_there(world: World, id: bytes) -> str:
 
 def _check_trees(world: World, machine: Machine) -> None:
     """What became of each file is told the same on both sides."""
-    ended = "SELECT row, id FROM transfers WHERE outgoing = 1 AND kind = 'folder' AND state = ?"
+    # Where it failed as a whole here (its history is an older copy, say) all files are shown so.
+    ended = (
+        "SELECT row, id FROM transfers WHERE outgoing = 1 AND kind = 'folder' AND state = ? "
+        "AND (state != 'failed' OR failed > 0)"
+    )
     for state in ("done", "failed"):
         for row, id in machine.database.sql.execute(ended, (state,)).fetchall():
             for other in world.machines:
