@@ -33,8 +33,10 @@ TNTD = [sys.executable, "-P", "-m", "tntd"]
 LONG_S = 30.0  # the bound of what should take well under a second; the machine may be busy
 
 # Below the ports that the system gives out by itself, so that a daemon which is down for a
-# moment finds its port free again.
-_PORTS = range(14_000, 30_000)
+# moment finds its port free again; and of those, each worker of a run has its own.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = range(14_000 + _WORKER, 30_000, _WORKERS)
 _next_port = itertools.count(random.Random(os.urandom(8)).randrange(len(_PORTS)))
 
 

@@ -49,7 +49,7 @@ def send(daemon: Daemon, to: str, *paths: Path) -> list[dict[str, Any]]:
 def transfer(daemon: Daemon, id: str) -> dict[str, Any]:
     """The transfer as it stands there; also one that is not known there yet."""
     found: list[dict[str, Any]] = daemon.rpc("transfers.list", limit=1000)["transfers"]
-    none = {"state": "unknown", "bytes_done": 0, "error": None}
+    none = {"state": "unknown", "bytes_done": 0, "bytes_total": 0, "error": None}
     return next((each for each in found if each["id"] == id), none)
 
 

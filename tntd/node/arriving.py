@@ -182,8 +182,10 @@ class Arriving:
             self._transfers.drop(moving)
             self._place(row)
 
-    def _tell_broken(self, moving: Moving, row: TransferRow, text: str) -> None:
+    def _tell_broken(self, moving: Moving, row: TransferRow, why: str) -> None:
+        text = f"the receiver's downloads folder: {why}"
         self._core.log("warning", f"{show_path(row.name)[0]} has to wait: {text}")
+        self._transfers.explain(row.row, f"{text}; it will be tried again")
         route = self._core.routes.get(row.contact)
         if route is not None and route.open:
             answer = LaneAnswer(ticket=moving.ticket, transfer=row.id, code="broken", text=text)

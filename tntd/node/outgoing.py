@@ -140,7 +140,7 @@ class Outgoing:
             return
         if row.state == "paused":
             self._rows.update(row.row, accepted=1, error=None)
-            self._mail.put(contact.row, Steer(transfer=row.id, act="pause"))
+            self._mail.put(contact.row, Steer(transfer=row.id, act="pause", from_sender=True))
             return
         self._transfers.move(row, "queued", accepted=1, error=None)
         self.run(contact.row)

@@ -108,7 +108,7 @@ class Steering:
 
     def _steer(self, row: TransferRow, act: str) -> TransferRow:
         fresh = self._acts[act](row)
-        self._mail.put(row.contact, Steer(transfer=row.id, act=act))
+        self._mail.put(row.contact, _word(row, act))
         if act == "again" and row.outgoing and not fresh.accepted:
             # It failed before we heard that they take it (a copy of us did): ask once more.
             self._mail.put(row.contact, offer(fresh))
@@ -131,10 +131,12 @@ class Steering:
             return
         self._acts[act](row)
         if row.outgoing:
-            self._mail.put(contact.row, Steer(transfer=row.id, act=act))
+            self._mail.put(contact.row, _word(row, act))
 
     def _refuse(self, contact: ContactRow, row: TransferRow | None, steer: Steer) -> None:
         """They may wait for what will not come: one of the two histories is an older copy."""
+        if row is None and steer.from_sender:
+            return  # they will offer a lane for it, and then hear that we know nothing of it
         if steer.act == "again" and (row is None or (row.outgoing and row.ended)):
             ended = "not known there any more" if row is None else f"{row.state} there already"
             cancel = Cancel(transfer=steer.transfer, reason=f"it is {ended}", failed=True)
@@ -191,6 +193,10 @@ class Steering:
         row = self._transfers.move(row, "queued", **changes)
         self._outgoing.run(row.contact)
         return row
+
+
+def _word(row: TransferRow, act: str) -> Steer:
+    return Steer(transfer=row.id, act=act, from_sender=bool(row.outgoing))
 
 
 def _wrong(row: TransferRow, hint: str) -> CommandError:

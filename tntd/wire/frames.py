@@ -253,6 +253,7 @@ class Steer(Body, frozen=True, kw_only=True):
 
     transfer: Id
     act: Word
+    from_sender: bool = False
 
 
 KINDS: Final[dict[int, type[Body]]] = {
