@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import Daemon
+from harness import Daemon, connect_pair
 
 _daemons = pytest.StashKey[list[Daemon]]()
 _LOG_CHARS_SHOWN = 8_000
@@ -62,6 +62,14 @@ def daemon(home: Path, request: pytest.FixtureRequest) -> Iterator[Callable[...,
     yield start
     for each in started:
         each.clean_up()
+
+
+@pytest.fixture
+def pair(daemon: Callable[..., Daemon]) -> tuple[Daemon, Daemon]:
+    """alice and bob, who have accepted each other and are linked; they share a downloads folder."""
+    alice, bob = daemon("alice"), daemon("bob")
+    connect_pair(alice, bob)
+    return alice, bob
 
 
 @pytest.hookimpl(wrapper=True)

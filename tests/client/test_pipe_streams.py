@@ -23,13 +23,6 @@ MIB = 1 << 20
 Start = Callable[..., Daemon]
 
 
-@pytest.fixture
-def pair(daemon: Start) -> tuple[Daemon, Daemon]:
-    alice, bob = daemon("alice"), daemon("bob")
-    connect_pair(alice, bob)
-    return alice, bob
-
-
 class Feeder:
     """`tnt send` with an open pipe."""
 

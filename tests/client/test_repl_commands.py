@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from client_terminal import Terminal
-from harness import Daemon, connect_pair, wait_for
+from harness import Daemon, wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
-
-Start = Callable[..., Daemon]
-
-
-@pytest.fixture
-def pair(daemon: Start) -> tuple[Daemon, Daemon]:
-    alice, bob = daemon("alice"), daemon("bob")
-    connect_pair(alice, bob)
-    return alice, bob
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from client_terminal import Terminal
-from harness import Daemon, connect_pair, wait_for
+from harness import Daemon, wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
 
@@ -27,13 +27,6 @@ def terminal(home: Path) -> Iterator[Callable[..., Terminal]]:
     yield start
     for each in opened:
         each.close()
-
-
-@pytest.fixture
-def pair(daemon: Callable[..., Daemon]) -> tuple[Daemon, Daemon]:
-    alice, bob = daemon("alice"), daemon("bob")
-    connect_pair(alice, bob)
-    return alice, bob
 
 
 def kept(home: Path) -> list[Path]:

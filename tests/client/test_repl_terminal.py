@@ -36,13 +36,6 @@ def terminal(home: Path) -> Iterator[Open]:
         each.close()
 
 
-@pytest.fixture
-def pair(daemon: Start) -> tuple[Daemon, Daemon]:
-    alice, bob = daemon("alice"), daemon("bob")
-    connect_pair(alice, bob)
-    return alice, bob
-
-
 def say(daemon: Daemon, to: str, *texts: str) -> None:
     for text in texts:
         daemon.rpc("messages.send", to=to, text=text)

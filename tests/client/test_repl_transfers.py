@@ -5,25 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from client_terminal import Terminal
-from harness import Daemon, connect_pair, wait_for
+from harness import Daemon, wait_for
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
 
-Start = Callable[..., Daemon]
 Repls = tuple[Terminal, Terminal]
-
-
-@pytest.fixture
-def pair(daemon: Start) -> tuple[Daemon, Daemon]:
-    alice, bob = daemon("alice"), daemon("bob")
-    connect_pair(alice, bob)
-    return alice, bob
 
 
 @pytest.fixture

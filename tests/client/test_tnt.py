@@ -39,13 +39,6 @@ def failed(done: subprocess.CompletedProcess[str], code: int, *words: str) -> No
         assert word in done.stderr
 
 
-@pytest.fixture
-def pair(daemon: Start) -> tuple[Daemon, Daemon]:
-    alice, bob = daemon("alice"), daemon("bob")
-    connect_pair(alice, bob)
-    return alice, bob
-
-
 # -- which daemon -------------------------------------------------------------------------
 
 

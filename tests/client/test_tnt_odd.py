@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Daemon, connect_pair, environment, run, wait_for
+from harness import Daemon, environment, run, wait_for
 
 TNT = [sys.executable, "-P", "-m", "tnt_client.tnt"]
 ALICE = ["--name", "alice"]
@@ -27,13 +27,6 @@ def failed(done: subprocess.CompletedProcess[str], code: int, *words: str) -> No
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("tnt: ")
     for word in words:
         assert word in done.stderr
-
-
-@pytest.fixture
-def pair(daemon: Start) -> tuple[Daemon, Daemon]:
-    alice, bob = daemon("alice"), daemon("bob")
-    connect_pair(alice, bob)
-    return alice, bob
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,6 @@ from tntd.errors import Code
 Start = Callable[..., Daemon]
 
 
-@pytest.fixture
-def pair(daemon: Start) -> tuple[Daemon, Daemon]:
-    alice, bob = daemon("alice"), daemon("bob")
-    connect_pair(alice, bob)
-    return alice, bob
-
-
 def spooled(alice: Daemon, data: bytes = b"") -> Path:
     path = alice.data / "spool" / "mine" / "x"
     path.parent.mkdir(parents=True)
