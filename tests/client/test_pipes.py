@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from msgspec import to_builtins
 
@@ -154,7 +155,7 @@ def test_an_interrupt_while_the_pipe_runs_fails_it(home: Path, pair: tuple[Daemo
             stderr=subprocess.PIPE,
         ) as sender:
             assert sender.stdin is not None
-            sender.stdin.write(b"x" * 100_000)
+            sender.stdin.write(b"x" * 100_000)  # more than a pipe holds: it is being read
             sender.stdin.flush()
             wait_for(lambda: any(path.is_file() for path in left_in(alice.data)))
             sender.send_signal(number)
@@ -291,7 +292,7 @@ def test_whoever_gives_up_gives_the_transfer_up(
         id_ = offered(alice, bob, source)
         alice.kill9()
         wait_for(lambda: not bob.contact("alice")["online"])
-        limit = ["--timeout", "1"] if end == "time-out" else []
+        limit = ["--timeout", "3"] if end == "time-out" else []
         with subprocess.Popen(
             [*TNT, "get", "--name", "bob", *limit, id_, "-o", "mine"],
             env=environment(home),
@@ -301,6 +302,9 @@ def test_whoever_gives_up_gives_the_transfer_up(
         ) as getter:
             if end == "interrupt":
                 wait_for(lambda id_=id_: state_of(bob, id_) == "queued")
+                # It sleeps again once it has read that this was done for it.
+                taker = psutil.Process(getter.pid)
+                wait_for(lambda taker=taker: taker.status() == psutil.STATUS_SLEEPING)
                 getter.send_signal(signal.SIGINT)
             _out, told = getter.communicate(timeout=30)
         assert getter.returncode == (130 if end == "interrupt" else 4), told
