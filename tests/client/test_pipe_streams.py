@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,15 @@ def feeding(home: Path, *words: str, to: str = "bob", name: str = "x") -> Iterat
 
 def parts_of(daemon: Daemon) -> bytes:
     """What is in the one part that arrives there."""
-    parts = list((daemon.downloads / ".tnt-part").glob("*.part"))
-    return parts[0].read_bytes() if parts else b""
+    for part in (daemon.downloads / ".tnt-part").glob("*.part"):
+        with suppress(FileNotFoundError):  # it was moved or removed just now
+            return part.read_bytes()
+    return b""
 
 
 def arrived(daemon: Daemon, name: str = "x") -> bytes:
     path = daemon.downloads / f"new_{name}"
-    wait_for(path.exists, 30)
+    wait_for(path.exists)
     return path.read_bytes()
 
 
@@ -86,7 +88,7 @@ def ends(daemon: Daemon) -> list[tuple[str, str | None]]:
 def failed_everywhere(alice: Daemon, bob: Daemon) -> None:
     """Nothing of it is anywhere."""
     for side in (alice, bob):
-        wait_for(lambda side=side: ends(side) == [("failed", BROKE_OFF)], 30)
+        wait_for(lambda side=side: ends(side) == [("failed", BROKE_OFF)])
     wait_for(lambda: not left_in(alice.data))
     wait_for(lambda: not parts_of(bob))
     assert not (bob.downloads / "new_x").exists()
@@ -96,13 +98,18 @@ def test_bytes_arrive_while_the_pipe_is_open(home: Path, pair: tuple[Daemon, Dae
     alice, bob = pair
     with feeding(home) as feeder:
         feeder.write(b"first")
-        wait_for(lambda: parts_of(bob) == b"first", 10)
+        wait_for(lambda: parts_of(bob) == b"first")
         for side in pair:
-            wait_for(lambda side=side: [item["bytes_done"] for item in items(side)] == [5], 10)
-            (item,) = items(side)
-            assert (item["state"], item["counting"], item["kind"]) == ("active", True, "file")
+            (item,) = wait_for(
+                lambda side=side: [
+                    item
+                    for item in items(side)
+                    if (item["state"], item["bytes_done"]) == ("active", 5)
+                ]
+            )
+            assert (item["counting"], item["kind"]) == (True, "file")
         feeder.write(b" second")
-        wait_for(lambda: parts_of(bob) == b"first second", 10)
+        wait_for(lambda: parts_of(bob) == b"first second")
         assert not (bob.downloads / "new_x").exists()
         code, out, told = feeder.end()
     assert (code, out, told) == (0, "* x (12 B) is queued for bob\n", "")
@@ -130,6 +137,7 @@ def test_it_is_waited_for_by_several(home: Path, daemon: Start, pair: tuple[Daem
     with feeding(home, str(other), "--wait", to="bob,carol") as feeder:
         feeder.write(b"bytes")
         wait_for(lambda: parts_of(carol) == b"bytes")  # bob has not taken it yet
+        wait_for(lambda: [state for state, _ in ends(bob)] == ["offered"] * 2)
         for item in items(bob):
             bob.rpc(
                 "transfers.decline" if item["name"] == "other" else "transfers.accept",
@@ -164,10 +172,10 @@ def test_more_than_is_taken_without_a_question_asks(home: Path, pair: tuple[Daem
         feeder.write(b"x" * 900)
         wait_for(lambda: len(parts_of(bob)) == 900)
         feeder.write(b"y" * 900)
-        wait_for(lambda: [item["state"] for item in items(bob)] == ["offered"], 30)
+        wait_for(lambda: [item["state"] for item in items(bob)] == ["offered"])
         feeder.write(b"z" * 900)
         bob.rpc("transfers.accept", transfer=items(bob)[0]["id"])
-        wait_for(lambda: len(parts_of(bob)) == 2700, 30)
+        wait_for(lambda: len(parts_of(bob)) == 2700)
         assert feeder.end()[0] == 0
     assert arrived(bob) == b"x" * 900 + b"y" * 900 + b"z" * 900
 
@@ -177,10 +185,10 @@ def test_a_timeout_counts_from_the_end_of_the_pipe(
     home: Path, pair: tuple[Daemon, Daemon], wait: bool
 ):
     pair[1].kill9()
-    with feeding(home, "--timeout", "1", *(["--wait"] if wait else [])) as feeder:
+    with feeding(home, "--timeout", "3", *(["--wait"] if wait else [])) as feeder:
         wait_for(lambda: items(pair[0]))
         begun = time.monotonic()
-        wait_for(lambda: time.monotonic() > begun + 1.5)
+        wait_for(lambda: time.monotonic() > begun + 3.5)
         feeder.write(b"late")
         code, out, told = feeder.end()
     words = "tnt: x has not arrived at bob's in time; it stays in the queue (see: tnt transfers)\n"
@@ -211,7 +219,8 @@ def test_a_transfer_that_ends_on_the_way_ends_the_client(home: Path, pair: tuple
         wait_for(lambda: parts_of(bob) == b"some bytes")
         bob.rpc("transfers.cancel", transfer=items(bob)[0]["id"])
         wait_for(lambda: [item["state"] for item in items(alice)] == ["cancelled"])
-        feeder.write(b"more")
+        with suppress(BrokenPipeError):  # it may have asked meanwhile
+            feeder.write(b"more")
         assert feeder.process.wait(30) == 1
         assert feeder.process.stderr is not None
         told = feeder.process.stderr.read().decode()
@@ -229,7 +238,7 @@ def test_daemons_that_are_killed_go_on(home: Path, pair: tuple[Daemon, Daemon], 
     data = os.urandom(40 * MIB)
     with feeding(home, "--wait") as feeder:
         feeder.write(data[: 20 * MIB])
-        wait_for(lambda: len(parts_of(bob)) == 20 * MIB, 30)
+        wait_for(lambda: len(parts_of(bob)) == 20 * MIB)
         for side in pair:
             if who in (side.name, "both"):
                 side.kill9()
@@ -238,7 +247,7 @@ def test_daemons_that_are_killed_go_on(home: Path, pair: tuple[Daemon, Daemon], 
         for side in pair:
             if who in (side.name, "both"):
                 side.start()
-        wait_for(lambda: len(parts_of(bob)) == some, 40)
+        wait_for(lambda: len(parts_of(bob)) == some, 60)
         feeder.write(data[some:])
         code, out, told = feeder.end()
     assert (code, told) == (0, ""), out
@@ -255,9 +264,9 @@ def test_a_daemon_that_is_stopped_and_started_goes_on(home: Path, pair: tuple[Da
         wait_for(lambda: parts_of(bob) == b"before")
         alice.sigterm()
         alice.start()
-        wait_for(lambda: [item["state"] for item in items(alice)] == ["active"], 30)
+        wait_for(lambda: [item["state"] for item in items(alice)] == ["active"])
         feeder.write(b" and after")
-        wait_for(lambda: parts_of(bob) == b"before and after", 30)
+        wait_for(lambda: parts_of(bob) == b"before and after")
         assert feeder.end()[0] == 0
     assert arrived(bob) == b"before and after"
 
@@ -288,7 +297,7 @@ def test_a_long_pipe_takes_no_memory_and_does_not_wait_for_its_end(
             digest.update(piece)
             if number % 10 == 9:
                 most = max(most, *(each.memory_info().rss for each in watched))
-        wait_for(lambda: items(bob)[0]["bytes_done"] == 300 * MIB, 60)
+        wait_for(lambda: [item["bytes_done"] for item in items(bob)] == [300 * MIB], 120)
         assert feeder.end()[0] == 0
     assert hashlib.sha256(arrived(bob)).digest() == digest.digest()
     assert most < 150 * MIB
