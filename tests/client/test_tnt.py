@@ -85,6 +85,12 @@ def test_over_tcp_with_a_token(home: Path, daemon: Start):
     failed(tnt(home, "--name", "alice", "status"), 3, "token")
 
 
+def seconds_to_time_out(home: Path, name: list[str], words: tuple[str, ...]) -> float:
+    began = time.monotonic()
+    failed(tnt(home, *name, "status", "--timeout", "0.1"), 4, *words)
+    return time.monotonic() - began
+
+
 @pytest.mark.parametrize("control", ["", "tcp:127.0.0.1:0"])
 def test_a_daemon_that_does_not_answer_is_told_from_none(home: Path, daemon: Start, control: str):
     alice = daemon("alice", *(["--control", control] if control else []))
@@ -97,9 +103,8 @@ def test_a_daemon_that_does_not_answer_is_told_from_none(home: Path, daemon: Sta
         failed(tnt(home, "--name", "alice", "status"), 1, *words)
         failed(tnt(home, "status"), 1, *words)
         for name in ([], ["--name", "alice"]):
-            began = time.monotonic()
-            failed(tnt(home, *name, "status", "--timeout", "0.5"), 4, *words)
-            assert time.monotonic() - began < 1.9
+            # A busy machine makes tries longer, but never one this short that waits for 2 s.
+            wait_for(lambda name=name: seconds_to_time_out(home, name, words) < 1.9)
         daemon("bob")
         failed(tnt(home, "status"), 2, "several daemons are running (alice, bob)")
     finally:
@@ -109,7 +114,7 @@ def test_a_daemon_that_does_not_answer_is_told_from_none(home: Path, daemon: Sta
 
 def test_a_daemon_that_stops_answering(home: Path, pair: tuple[Daemon, Daemon]):
     bob = pair[1]
-    watch = [*TNT, "msg", "--name", "bob", "--timeout", "1", "alice", "-"]
+    watch = [*TNT, "msg", "--name", "bob", "--timeout", "3", "alice", "-"]
     with subprocess.Popen(
         watch, env=environment(home), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as sender:
@@ -133,6 +138,7 @@ def test_meeting_and_accepting(home: Path, daemon: Start):
     alice, bob = daemon("alice"), daemon("bob")
     met = tnt(home, "connect", "--name", "alice", bob.address)
     assert met.returncode == 0 and "once they have accepted you" in met.stdout
+    wait_for(lambda: bob.rpc("contacts.list")["contacts"])  # her hello is the last that is said
     (asking,) = objects(home, "contacts", "--name", "bob")
     assert (asking["name"], asking["trust"]) == ("alice", "pending")
     failed(tnt(home, "msg", "--name", "bob", "alice", "hi"), 1, "accept")
@@ -198,10 +204,8 @@ def test_a_message_from_standard_input(home: Path, pair: tuple[Daemon, Daemon], 
 
 def test_waiting_for_somebody_who_is_away_times_out(home: Path, pair: tuple[Daemon, Daemon]):
     pair[1].kill9()
-    began = time.monotonic()
-    done = tnt(home, "msg", "--name", "alice", "--wait", "delivered", "--timeout", "1", "bob", "x")
+    done = tnt(home, "msg", "--name", "alice", "--wait", "delivered", "--timeout", "3", "bob", "x")
     failed(done, 4, "queued", "bob")
-    assert time.monotonic() - began < 10
     assert pair[0].texts("bob") == ["x"]
     assert "queued for bob" in tnt(home, "msg", "--name", "alice", "bob", "y").stdout
 
@@ -261,7 +265,7 @@ def test_a_file_that_cannot_be_sent(home: Path, pair: tuple[Daemon, Daemon], tmp
     failed(tnt(home, "send", "--name", "alice", "bob", ""), 1, "empty path")
     failed(tnt(home, "send", "--name", "alice", "nobody", __file__), 1, "nobody")
     pair[1].kill9()
-    done = tnt(home, "send", "--name", "alice", "--wait", "--timeout", "1", "bob", __file__)
+    done = tnt(home, "send", "--name", "alice", "--wait", "--timeout", "3", "bob", __file__)
     failed(done, 4, "stays in the queue")
     (item,) = objects(home, "transfers", "--name", "alice")
     cancelled = objects(home, "transfers", "--name", "alice", "cancel", item["id"][:8])
@@ -303,7 +307,8 @@ def test_following_events_from_a_cursor(home: Path, pair: tuple[Daemon, Daemon])
     with alice.client() as client:
         since = client.cursor
     ids = [alice.rpc("messages.send", to="bob", text=f"{n}")["message"]["id"] for n in range(3)]
-    found = objects(home, "events", "--name", "alice", "--since", since, "--timeout", "1")
+    # The time is for all of it, from attaching on.
+    found = objects(home, "events", "--name", "alice", "--since", since, "--timeout", "4")
     queued = [
         event["message"]["id"]
         for event in found
@@ -311,9 +316,9 @@ def test_following_events_from_a_cursor(home: Path, pair: tuple[Daemon, Daemon])
     ]
     assert queued == ids
     assert all(event["cursor"] for event in found if event["type"] != "transfer.progress")
-    shown = tnt(home, "events", "--name", "alice", "--since", since, "--timeout", "1")
+    shown = tnt(home, "events", "--name", "alice", "--since", since, "--timeout", "4")
     assert shown.returncode == 0 and "message.state" in shown.stdout
-    gone = tnt(home, "events", "--name", "alice", "--since", "ffff.1", "--timeout", "1")
+    gone = tnt(home, "events", "--name", "alice", "--since", "ffff.1")
     failed(gone, 1, "--since ")
 
 
