@@ -108,7 +108,7 @@ def test_an_offer_is_taken_or_declined_where_one_wants_to_be_asked(
         there.see(asks)
         here.see(rf"^\* {name} \(9 B\) to bob waits: bob is asked")
         id_ = re.findall(asks, there.screen(), re.MULTILINE)[-1]
-        there.line(f"/{verb} {id_}")
+        there.line(f"/{verb} {id_}").see(rf"^{id_}  from alice  {name} \(9 B\)  \w+")
         here.see(told)
     assert there.count("from alice was declined") == 0
 
