@@ -89,19 +89,20 @@ def test_what_failed_is_named_and_the_rest_is_there(
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
 def test_bars_on_a_terminal(home: Path, three: tuple[Daemon, Daemon, Daemon], folder: Path):
-    (home / "slow.bin").write_bytes(os.urandom(3_000_000))
+    (home / "slow.bin").write_bytes(os.urandom(45_000_000))
     bob = three[1]
     assert "1.5 MB/s" in tnt(home, "bob", "set", "download_bytes_per_s", "1500k").stdout
     here = Terminal(home, "desk", columns=100)
     try:
         words = "send --name alice --wait bob photos slow.bin"
         here.line(f"{' '.join(TNT)} {words}")
-        here.see(r"^slow.bin  \[#+\.+\] +\d+%  [\d.]+ \w+ of 2.9 MiB  [\d.]+ [KM]iB/s")
+        here.see(r"^slow.bin  \[#+\.+\] +\d+%  [\d.]+ \w+ of 42.9 MiB  [\d.]+ [KM]iB/s")
+        bob.rpc("settings.set", name="download_bytes_per_s", value=0)  # the rest of half a minute
         here.see(
-            r"^slow.bin  \[#+\] 100%  2.9 MiB of 2.9 MiB  done$",
+            r"^slow.bin  \[#+\] 100%  42.9 MiB of 42.9 MiB  done$",
             r"^photos  \[#+\] 100%  293 KiB of 293 KiB  done$",
             r"^\* bob has photos \(1 file, 293 KiB\); 1 file left out, tnt files \w{8} tells why$",
-            r"^\* bob has slow.bin \(2.9 MiB\)$",
+            r"^\* bob has slow.bin \(42.9 MiB\)$",
             r"^shell\$$",
         )
     finally:
@@ -142,7 +143,7 @@ def test_verbs_of_the_queue(home: Path, three: tuple[Daemon, Daemon, Daemon]):
         ("bob", "resume", "queued"),
         ("bob", "cancel", "cancelled"),
     ):
-        wait_for(lambda side=side, verb=verb: settled(three, side, verb, id_))
+        wait_for(lambda verb=verb: settled(three, verb, id_))
         done = tnt(home, side, verb, id_)
         assert done.returncode == 0 and state in done.stdout, (verb, done)
     wait_for(lambda: three[0].rpc("transfers.list", state="cancelled")["transfers"])
@@ -151,12 +152,16 @@ def test_verbs_of_the_queue(home: Path, three: tuple[Daemon, Daemon, Daemon]):
     assert refused.returncode == 1 and "only what is paused can be resumed" in refused.stderr
 
 
-def settled(three: tuple[Daemon, Daemon, Daemon], side: str, verb: str, id_: str) -> bool:
-    """Whether the word of the other side has come, so that the verb makes sense."""
-    daemon = three[0] if side == "alice" else three[1]
-    items = daemon.rpc("transfers.list")["transfers"]
-    state = next(item["state"] for item in items if item["id"].startswith(id_))
-    return (state == "paused") == (verb == "resume")
+def settled(three: tuple[Daemon, Daemon, Daemon], verb: str, id_: str) -> bool:
+    """Whether each of the two has the other's word, so that the verb makes sense: one may be
+    paused still, from before, where the other one has gone on and was paused once more."""
+    states = [
+        item["state"]
+        for daemon in three[:2]
+        for item in daemon.rpc("transfers.list")["transfers"]
+        if item["id"].startswith(id_)
+    ]
+    return [state == "paused" for state in states] == [verb == "resume"] * 2
 
 
 def test_a_single_file_is_sent_again_once(home: Path, three: tuple[Daemon, Daemon, Daemon]):
