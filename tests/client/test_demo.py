@@ -79,7 +79,7 @@ def test_as_objects(room: Path):
 
 
 def test_a_demo_that_fails_says_so_and_cleans_up(room: Path):
-    with start(room, "--timeout", "0.05") as demo:
+    with start(room, "--timeout", "0.001") as demo:
         shown, _errors = demo.communicate(timeout=120)
     assert demo.returncode == 4 and "failed alice's daemon is not ready" in shown
     wait_for(lambda: nothing_is_left(room))

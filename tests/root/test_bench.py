@@ -25,7 +25,7 @@ def test_scenarios_get_to_their_end(names: tuple[str, ...]) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,7 +43,7 @@ def test_a_scenario_that_there_is_not_is_refused() -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 2
