@@ -123,6 +123,7 @@ def test_a_history_that_was_restored_is_shown_by_what_is_unread(
     say(alice, "bob", *(f"gone {number}." for number in range(4)))
     here.see(r"gone 3\.$").line("/detach").see(r"^shell\$$").forget()
     bob.kill9()
+    shutil.move(bob.data / "client", backup)
     shutil.rmtree(bob.data)
     shutil.copytree(backup, bob.data)
     bob.start()
