@@ -264,6 +264,7 @@ def test_a_running_transfer_stands_in_the_toolbar(
     bob = pair[1]
     with (home / "big.bin").open("wb") as file:
         file.truncate(3 << 30)
+    bob.rpc("settings.set", name="download_bytes_per_s", value=100_000_000)  # half a minute
     here = terminal("alice").repl("--name", "alice", prompt="bob")
     here.line("transfer big.bin").see(r"↑ big\.bin \d+% [\d.]+ [KMG]iB/s")
     say(bob, "alice", "chat goes on")
