@@ -200,10 +200,10 @@ def test_a_long_pipe_in_constant_memory(home: Path, pair: tuple[Daemon, Daemon])
     bob = pair[1]
     command = " ".join([*TNT, "send", "--name", "alice", "bob", "-", "--as", "long"])
     limited = f"head -c 400M /dev/zero | (ulimit -d 200000; exec {command})"
-    assert run(["bash", "-c", limited], home).returncode == 0
+    assert run(["bash", "-c", limited], home, timeout=140).returncode == 0
     id_ = the_offer(bob)
     command = " ".join([*TNT, "get", "--name", "bob", id_, "-o", "-"])
-    done = run(["bash", "-c", f"(ulimit -d 200000; exec {command}) | wc -c"], home)
+    done = run(["bash", "-c", f"(ulimit -d 200000; exec {command}) | wc -c"], home, timeout=140)
     assert (done.stdout.strip(), done.stderr) == (str(400 << 20), "")
     wait_for(lambda: not left_in(pair[0].data) and not left_in(bob.data))
 
