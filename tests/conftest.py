@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from harness import Daemon, connect_pair
+
+# What is true of all inputs does not depend on the machine, which may be busy: none of them is
+# measured, nor how long it takes to make them up.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 _daemons = pytest.StashKey[list[Daemon]]()
 _LOG_CHARS_SHOWN = 8_000
