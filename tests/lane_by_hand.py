@@ -56,14 +56,14 @@ class RawLane:
     @classmethod
     def dialled(cls, world: World, port: int) -> RawLane:
         """Connect to an acceptor."""
-        sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+        sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         return cls(world, sock, dials=True)
 
     @classmethod
     def accepted(cls, world: World, open: Callable[[int], None]) -> RawLane:
         """Listen, let `open(port)` have somebody dial who sends, and accept."""
         with socket.create_server(("127.0.0.1", 0)) as server:
-            server.settimeout(5)
+            server.settimeout(60)
             open(server.getsockname()[1])
             sock, _ = server.accept()
         return cls(world, sock, dials=False, sends=False)
@@ -127,14 +127,14 @@ class RawLane:
             except BlockingIOError:
                 continue
 
-    def hears(self, happened: Callable[[], object], seconds: float = 20.0) -> None:
+    def hears(self, happened: Callable[[], object]) -> None:
         """Listen until `happened`."""
 
         def listened() -> object:
             self.listen()
             return happened()
 
-        self.world.until(listened, seconds)
+        self.world.until(listened)
 
     def hears_end(self) -> None:
         """Listen until the other side closes."""

@@ -12,8 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
+from harness import wait_for
 from tntd.effects import Inbound, OpenLane, Outbound, StartLane
-from tntd.events import Answered, Event
+from tntd.events import Answered, Event, Now
 from tntd.shell.children import Children
 from tntd.shell.clock import Clock
 from tntd.shell.files import Files
@@ -24,7 +27,10 @@ from tntd.tasks import Answer, AnyTask, Inspected, PrepareStage
 TICKET, DIALLER, ACCEPTOR = b"t" * 16, b"d" * 32, b"a" * 32
 SENDER, RECEIVER = 1, 2  # numbers of lanes
 STAGE = b"stage"
+CHILD_DEADLINE_S = 30.0
 _TURN_S = 0.02
+_LOOK_S = 0.05
+_BOUND_S = 60.0  # of what should take well under a second; the machine may be busy
 
 E = TypeVar("E", bound=Event)
 
@@ -34,13 +40,31 @@ def export(label: bytes, context: bytes, length: int) -> bytes | None:
     return (label + context)[-length:]
 
 
+class CalmClock(Clock):
+    """A clock on which a machine that stands still for a while costs next to nothing: however
+    late somebody looks at it, _LOOK_S at most have passed since the last look.  So what has to
+    happen within a time has its turns for it.  It can be put forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead = 0.0
+        self._seen = self._calm = super().now().boot
+
+    def now(self) -> Now:
+        now = super().now()
+        self._calm += min(now.boot - self._seen, _LOOK_S)
+        self._seen = now.boot
+        return Now(self._calm + self.ahead, now.wall_ms)
+
+
 class World:
     """Loop, files, children and two sides' lanes, with every event that was posted."""
 
-    def __init__(self, deadline_s: float = 30.0) -> None:
-        self.loop, self.files = Loop(Clock()), Files()
+    def __init__(self) -> None:
+        self.clock = CalmClock()
+        self.loop, self.files = Loop(self.clock), Files()
         self.logger = logging.getLogger("tntd")
-        self.children = Children(self.loop, self.files, self.logger, deadline_s=deadline_s)
+        self.children = Children(self.loop, self.files, self.logger, deadline_s=CHILD_DEADLINE_S)
         self.lanes = Lanes(self.loop, self.files, self.children, self.logger)
         self.others = Lanes(self.loop, self.files, self.children, self.logger)
         self.events: list[Event] = []
@@ -62,22 +86,31 @@ class World:
 
     def turn(self) -> None:
         """One turn, of 20 ms at most."""
-        deadline = self.loop._clock.now().boot + _TURN_S
+        deadline = self.clock.now().boot + _TURN_S
         self.loop.collect(deadline)
         self.events += self.loop.take_events()
         self.loop.run_bulk()
 
-    def until(self, happened: Callable[[], object], seconds: float = 20.0) -> None:
+    def until(self, happened: Callable[[], object], seconds: float = _BOUND_S) -> None:
         """Turn until `happened`."""
         end = time.monotonic() + seconds
         while not happened():
             assert time.monotonic() < end, f"it did not happen; events: {self.events[-10:]}"
             self.turn()
 
+    def until_still(self, figure: Callable[[], object]) -> None:
+        """Turn until `figure` has been the same for a good many turns."""
+        same, last = 0, figure()
+        end = time.monotonic() + _BOUND_S
+        while same < 20:
+            assert time.monotonic() < end, f"it does not come to rest: {last}"
+            self.turn()
+            same, last = (same + 1 if figure() == last else 0), figure()
+
     def turns(self, seconds: float) -> None:
         """Turn for some time, to see that something does not happen."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        end = self.clock.now().boot + seconds
+        while self.clock.now().boot < end:
             self.turn()
 
     def of(self, type: type[E], lane: int | None = None) -> list[E]:
@@ -85,7 +118,7 @@ class World:
         found = [event for event in self.events if isinstance(event, type)]
         return [each for each in found if lane is None or getattr(each, "lane", None) == lane]
 
-    def wait(self, type: type[E], lane: int | None = None, seconds: float = 20.0) -> E:
+    def wait(self, type: type[E], lane: int | None = None, seconds: float = _BOUND_S) -> E:
         """The first event of a type (of a lane)."""
         self.until(lambda: self.of(type, lane), seconds)
         return self.of(type, lane)[0]
@@ -98,13 +131,13 @@ class World:
         self.children.ask(self._tasks, request)
         return self._tasks
 
-    def answer(self, task: int, seconds: float = 20.0) -> Answer:
+    def answer(self, task: int, seconds: float = _BOUND_S) -> Answer:
         """The answer to a task, which comes once."""
         self.until(lambda: self._answers(task), seconds)
         (answer,) = self._answers(task)
         return answer
 
-    def do(self, request: AnyTask, seconds: float = 20.0) -> Answer:
+    def do(self, request: AnyTask, seconds: float = _BOUND_S) -> Answer:
         """Ask and wait."""
         return self.answer(self.ask(request), seconds)
 
@@ -123,7 +156,21 @@ class World:
         pid = self.disk
         os.kill(pid, signal.SIGSTOP)
         self._cleaners.append(lambda: _kill(pid))
+        wait_for(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
         return pid
+
+    def kill_disk(self) -> int:
+        """Kill the child `disk`; its process id.  Where one was killed just before, the next is
+        waited for."""
+        self.until(lambda: self.children._disk.pid is not None)
+        pid = self.disk
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def put_forward(self) -> None:
+        """What a child is doing has taken too long."""
+        self.turn()  # it has been handed over
+        self.clock.ahead += CHILD_DEADLINE_S
 
     # -- lanes ---------------------------------------------------------------------------
 

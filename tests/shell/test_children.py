@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness import wait_for
 from lane_world import World
 from tntd import limits
 from tntd.shell import child_process
@@ -43,22 +44,15 @@ def world() -> Iterator[World]:
     made.close()
 
 
-@pytest.fixture
-def hasty() -> Iterator[World]:
-    """Children with a short deadline."""
-    made = World(deadline_s=1.5)  # a child that starts on a busy machine must keep it
-    made.children.start()
-    made.do(Inspect(b"/"))
-    yield made
-    made.close()
-
-
 def gone(pid: int) -> bool:
     """Whether a process has ended."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+HANGING = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
 
 
 # -- the net child ------------------------------------------------------------------------
@@ -159,28 +153,35 @@ def test_killed_again_and_again(world: World, tmp_path: Path) -> None:
     assert all(isinstance(world.answer(task), Inspected) for task in tasks)
 
 
-def test_too_slow_once_it_is_replaced_and_the_work_done(hasty: World) -> None:
-    pid = hasty.stop_disk()
-    task = hasty.ask(Inspect(b"/"))
-    assert isinstance(hasty.answer(task), Inspected)
-    assert hasty.disk != pid
-    hasty.until(lambda: gone(pid))
+def test_too_slow_once_it_is_replaced_and_the_work_done(world: World) -> None:
+    pid = world.stop_disk()
+    task = world.ask(Inspect(b"/"))
+    world.put_forward()
+    assert isinstance(world.answer(task), Inspected)
+    assert world.disk != pid
+    world.until(lambda: gone(pid))
 
 
-def test_too_slow_twice_the_answer_is_timeout_and_others_go_on(hasty: World) -> None:
-    pid = hasty.stop_disk()
-    slow, other = hasty.ask(Inspect(b"/")), hasty.ask(Inspect(b"/"))
-    hasty.until(lambda: hasty.children._disk.pid not in {None, pid})
-    hasty.stop_disk()
-    assert hasty.answer(slow) == Failed("TIMEOUT", "it took too long")
-    assert isinstance(hasty.answer(other), Inspected)
+def test_too_slow_twice_the_answer_is_timeout_and_others_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = world.stop_disk()
+    slow, other = world.ask(Inspect(b"/")), world.ask(Inspect(b"/"))
+    with monkeypatch.context() as patch:
+        # One that would be stopped as soon as it runs might have answered before.
+        patch.setattr(child_process, "command", lambda kind, where: HANGING)
+        world.put_forward()
+        world.until(lambda: world.children._disk.pid not in {None, pid})
+    world.put_forward()
+    assert world.answer(slow) == Failed("TIMEOUT", "it took too long")
+    assert isinstance(world.answer(other), Inspected)
 
 
-def test_one_kind_does_not_wait_for_the_other(hasty: World) -> None:
-    hasty.stop_disk()
-    slow = hasty.ask(Inspect(b"/"))
-    assert isinstance(hasty.do(Resolve("127.0.0.1", 1)), Resolved)
-    assert hasty._answers(slow) == []
+def test_one_kind_does_not_wait_for_the_other(world: World) -> None:
+    world.stop_disk()
+    slow = world.ask(Inspect(b"/"))
+    assert isinstance(world.do(Resolve("127.0.0.1", 1)), Resolved)
+    assert world._answers(slow) == []
 
 
 def test_a_child_that_dies_at_once_is_started_ever_more_rarely(
@@ -235,7 +236,7 @@ def test_thousands_of_requests_wait_their_turn(world: World) -> None:
     world.turns(0.1)
     assert len(world.children._disk._under_way) == limits.CHILD_REQUESTS_MAX
     os.kill(pid, signal.SIGCONT)
-    world.until(lambda: all(world._answers(task) for task in tasks[-1:]), 60)
+    world.until(lambda: all(world._answers(task) for task in tasks[-1:]))
     answers = world.answer(tasks[0]), world.answer(tasks[count // 2]), world.answer(tasks[-1])
     assert all(isinstance(each, Failed) and each.code == "ENAMETOOLONG" for each in answers)
 
@@ -296,10 +297,7 @@ def test_children_end_when_the_daemon_is_killed() -> None:
     assert len(pids) == 2
     daemon.kill()
     daemon.wait()
-    end = time.monotonic() + 10
-    while not all(gone(pid) for pid in pids):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for(lambda: all(gone(pid) for pid in pids))
     daemon.stdin.close()
     daemon.stdout.close()
 
