@@ -29,7 +29,7 @@ from lane_world import (
     sending,
 )
 from tntd import limits
-from tntd.effects import Inbound, Outbound
+from tntd.effects import Inbound, LimitLanes, Outbound
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened, LaneProgressed
 from tntd.machines.sending import CHANGED, GONE, MOVED
 from tntd.shell import files as files_module
@@ -138,6 +138,10 @@ def test_several_at_once_share_the_turns(
     def sizes() -> list[int]:
         return [part.stat().st_size for part in parts]
 
+    # Their children answer one after another: who is first has a lead, a short one below a limit.
+    world.others.limit(LimitLanes(1_000_000, 0, ()))
+    world.until(lambda: min(sizes()) > 0)
+    world.others.limit(LimitLanes(0, 0, ()))
     world.until(lambda: max(sizes()) == len(data) or world.of(LaneFailed))
     assert min(sizes()) > len(data) // 3, "nobody has all turns"
     world.until(lambda: len(world.of(LaneFinished)) == 6)
@@ -476,6 +480,7 @@ def test_a_large_file_of_a_tree_that_changes_fails_alone(
     root = tmp_path / "root"
     root.mkdir()
     (root / "large").write_bytes(content(30 * MIB))
+    os.utime(root / "large", ns=(1, 1))  # no change within one tick of the clock of files
     (root / "other").write_bytes(content(MIB))
     (root / "small").write_bytes(b"small")
     stage = connect_tree(world, root, tmp_path / "there")
@@ -511,7 +516,7 @@ def test_a_system_without_the_flag(
     data = content(20 * MIB + 3)
     part = connect_file(world, tmp_path, data)
     world.until(lambda: part.stat().st_size > MIB)
-    os.kill(world.disk, signal.SIGKILL)
+    world.kill_disk()
     world.wait(LaneFinished, RECEIVER)
     assert part.read_bytes() == data
 
@@ -666,7 +671,7 @@ def test_the_child_is_killed_while_it_syncs(
     part = connect_file(world, tmp_path, data)
     for mark in (MIB, 10 * MIB, 20 * MIB):
         world.until(lambda mark=mark: part.stat().st_size > mark)
-        os.kill(world.disk, signal.SIGKILL)
+        world.kill_disk()
     world.wait(LaneFinished, RECEIVER)
     assert part.read_bytes() == data
 
@@ -677,7 +682,7 @@ def test_the_child_is_killed_while_it_packs_and_unpacks(world: World, tmp_path: 
     stage = connect_tree(world, root, tmp_path / "there")
     for count in (1, 3, 5):
         world.until(lambda count=count: len(world.of(LaneEntries, RECEIVER)) >= count)
-        os.kill(world.disk, signal.SIGKILL)
+        world.kill_disk()
     world.wait(LaneFinished, RECEIVER)
     assert files_in(stage) == files_in(root)
     all_ended(world)
@@ -752,9 +757,9 @@ def test_a_cut_costs_little(world: World, tmp_path: Path, monkeypatch: pytest.Mo
     world.until(lambda: part.stat().st_size > 10 * MIB)
     monkeypatch.setattr(Incoming, "hungry", False)
     receiver.rewatch()
-    world.turns(0.3)
-    assert receiver._channel is not None
     sender = world.others._lanes[SENDER]
+    world.until_still(sender._mover.figures)
+    assert receiver._channel is not None
     flight = sender._mover.figures()[1] - part.stat().st_size
     assert MIB < flight < 7 * MIB // 2
     if receiver._channel.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > 2 * MIB:
@@ -762,10 +767,11 @@ def test_a_cut_costs_little(world: World, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_nobody_is_there(world: World, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    world.others.open(sending(tmp_path, dials=True, port=port), export)
-    failed = world.wait(LaneFailed, SENDER)
+    with socket.socket() as sock:  # which has the port, so that nobody else listens there
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        world.others.open(sending(tmp_path, dials=True, port=port), export)
+        failed = world.wait(LaneFailed, SENDER)
     assert failed.code == "cut" and "refused" in failed.text
 
 
