@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from tntd import limits
+from tntd.shell import child_tree_remove
 from tntd.shell.child_disk import perform
 from tntd.tasks import CleanSpool, Counted, Done, Failed, Unspool
+
+
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step is not cut short where this machine stands still for a moment."""
+    monkeypatch.setattr(child_tree_remove, "_STEP_S", 60.0)
 
 
 def made(spool: Path, name: str, age_s: float = 0.0, size: int = 5) -> Path:

@@ -95,6 +95,13 @@ class Place:
         return Publish(self.bytes, b"stage", name, inode, MTIME_NS, False, tree)
 
 
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step is not cut short where this machine stands still for a moment."""
+    for module in (child_sweep, child_tree_remove):
+        monkeypatch.setattr(module, "_STEP_S", 60.0)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """A folder that is not there yet."""

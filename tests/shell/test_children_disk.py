@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tntd import limits
-from tntd.shell import child_disk, child_file, child_folder
+from tntd.shell import child_disk, child_file, child_folder, child_tree_remove
 from tntd.shell.child_wire import Warm
 from tntd.tasks import (
     AnyTask,
@@ -69,6 +69,12 @@ class Place:
     def publish(self, inode: int, name: bytes = b"final", executable: bool = False) -> Publish:
         """The task that gives the part its name."""
         return Publish(self.bytes, b"part", name, inode, MTIME_NS, executable)
+
+
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step is not cut short where this machine stands still for a moment."""
+    monkeypatch.setattr(child_tree_remove, "_STEP_S", 60.0)
 
 
 @pytest.fixture
