@@ -1,7 +1,7 @@
 """Parts of the shell on real sockets, without a node: what a test sees of one side.
 
-Several sides share one thread, as each only ever does what is ready.  Time can be put forward
-by hand, so that no test waits for a time-out.
+Several sides share one thread, as each only ever does what is ready.  Time is put forward by
+hand, so that no test waits for a time-out, and none comes because the machine stood still.
 """
 
 from __future__ import annotations
@@ -21,19 +21,27 @@ from tntd.shell.loop import Loop
 from tntd.shell.tls import Tls
 
 E = TypeVar("E", bound=Event)
-BOUND_S = 20.0
+BOUND_S = 60.0
 
 
 class SteppedClock(Clock):
-    """A real clock that can be put forward."""
+    """A real clock that can be put forward, and stopped."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ahead = 0.0
         self.wall_ahead_ms = 0
+        self._stopped: tuple[Now, float] | None = None
+
+    def stop(self) -> None:
+        """From now on it goes only where it is put forward."""
+        self._stopped = super().now(), super().awake()
+
+    def awake(self) -> float:
+        return self._stopped[1] if self._stopped else super().awake()
 
     def now(self) -> Now:
-        now = super().now()
+        now = self._stopped[0] if self._stopped else super().now()
         return Now(now.boot + self.ahead, now.wall_ms + self.wall_ahead_ms)
 
 
@@ -54,6 +62,7 @@ class Side:
 
     def __init__(self) -> None:
         self.clock = SteppedClock()
+        self.clock.stop()
         self.loop = Loop(self.clock)
         self.events: list[Event] = []
 

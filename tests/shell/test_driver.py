@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import wait_for
+from harness import LONG_S, wait_for
 from sides import SteppedClock
 from tntd import limits
 from tntd.effects import CloseLink, Effect, Log, SendFrame, Stop
@@ -310,6 +310,7 @@ def test_a_bug_in_performing_ends_one_link_and_the_rest_is_done(
 def test_the_deadline_of_the_node_comes_after_what_happened(
     clock: SteppedClock, loop: Loop, record: Record, driver: Driver
 ):
+    clock.stop()
     record.wake = loop.now().boot + 3.0
     loop.post(FRAME)
     driver.turn()
@@ -334,6 +335,7 @@ def test_it_sleeps_until_the_deadline(
 def test_a_jump_of_the_clock_is_told_first(
     clock: SteppedClock, loop: Loop, record: Record, driver: Driver, jump: str
 ):
+    clock.stop()
     record.wake = loop.now().boot + 2.0
     if jump == "suspend":
         clock.ahead = 3600.0
@@ -380,6 +382,7 @@ def test_one_bulk_handler_runs_after_the_release(loop: Loop, record: Record, dri
 def test_the_store_may_tidy_up_once_it_is_quiet(
     clock: SteppedClock, loop: Loop, record: Record, driver: Driver
 ):
+    clock.stop()
     for _ in range(5):
         loop.post(FRAME)
         driver.turn()
@@ -414,7 +417,10 @@ def test_it_does_not_wait_longer_than_the_grace(
     assert not record.drained
 
 
-def test_a_second_signal_ends_the_wait(loop: Loop, record: Record, driver: Driver):
+def test_a_second_signal_ends_the_wait(
+    loop: Loop, record: Record, driver: Driver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(limits, "LINK_GRACE_S", 60.0)
     record.answers = lambda event: [Stop()]
     record.drained = False
     loop.post(StopRequested())
@@ -450,7 +456,7 @@ def test_a_real_process_has_one_thread_sleeps_when_idle_and_ends_by_signal(
     if sys.platform == "linux":
         wait_for(lambda: is_quiet(program.pid), what="no wake-ups when idle")
     program.send_signal(signal.SIGTERM)
-    assert program.wait(10) == 0
+    assert program.wait(LONG_S) == 0
 
 
 def is_quiet(pid: int) -> bool:

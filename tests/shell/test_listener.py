@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness import free_port
 from sides import PeerSide, read_all, spin_turns, spin_until
 from tntd import limits
 from tntd.effects import Authenticated, Dial, Vouch
@@ -15,13 +16,6 @@ from tntd.errors import StartError
 from tntd.events import LinkClosed, LinkOpened
 from tntd.shell import listening
 from tntd.shell.listening import open_listeners
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture
@@ -51,7 +45,7 @@ def test_by_default_both_families_are_listened_to_on_one_port():
     assert note is None
     hosts = ["127.0.0.1", "::1"] if has_ipv6() else ["127.0.0.1"]
     for host in hosts:
-        socket.create_connection((host, port), timeout=5).close()
+        socket.create_connection((host, port), timeout=60).close()
     close(sockets)
 
 
@@ -66,15 +60,16 @@ def test_where_there_is_no_ipv6_there_is_still_ipv4(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(listening, "_bind", without)
     sockets, port, _ = open_listeners([], 0)
     assert [sock.family for sock in sockets] == [socket.AF_INET]
-    socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    socket.create_connection(("127.0.0.1", port), timeout=60).close()
     close(sockets)
 
 
-def test_the_preferred_port_is_taken_again(free_port: int):
+def test_the_preferred_port_is_taken_again():
+    preferred = free_port()  # one that the system gives to nobody meanwhile
     for _ in range(2):
-        sockets, port, note = open_listeners([], free_port)
-        assert (port, note) == (free_port, None)
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        sockets, port, note = open_listeners([], preferred)
+        assert (port, note) == (preferred, None)
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
             other, _ = sockets[0].accept()
             other.close()  # leaves a TIME_WAIT on our side
             sock.recv(1)
@@ -102,9 +97,10 @@ def test_several_addresses_share_a_port():
     close(sockets)
 
 
-def test_an_explicit_port_is_that_one_or_an_error(taken: socket.socket, free_port: int):
-    sockets, port, note = open_listeners([("127.0.0.1", free_port)], 0)
-    assert (port, note) == (free_port, None)
+def test_an_explicit_port_is_that_one_or_an_error(taken: socket.socket):
+    wanted = free_port()
+    sockets, port, note = open_listeners([("127.0.0.1", wanted)], 0)
+    assert (port, note) == (wanted, None)
     close(sockets)
     with pytest.raises(StartError, match=r"cannot listen on 127.0.0.1:\d+: address already"):
         open_listeners([("127.0.0.1", taken.getsockname()[1])], 0)
@@ -232,7 +228,7 @@ def test_without_descriptors_accepting_pauses(caplog: pytest.LogCaptureFixture):
 def test_closing_cuts_who_has_said_nothing():
     side = PeerSide()
     with socket.create_connection(("127.0.0.1", side.port)) as sock:
-        spin_turns(3, side)
+        spin_until(lambda: side.listener._gate._strangers.places, side)
         side.listener.close()
         assert read_all(sock, side) == b""
     with pytest.raises(ConnectionRefusedError):

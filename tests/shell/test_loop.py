@@ -138,7 +138,7 @@ def test_the_loop_sleeps_until_the_nearest_deadline_and_not_longer(loop: Loop):
     loop.call_later(60.0, lambda: None)
     begun = time.monotonic()
     loop.collect(loop.now().boot + 0.05)
-    assert 0.045 <= time.monotonic() - begun < 5.0
+    assert 0.045 <= time.monotonic() - begun < 30.0
 
 
 def test_a_waiting_event_keeps_the_loop_awake(loop: Loop):
