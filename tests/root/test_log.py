@@ -21,10 +21,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def handler(path: Path) -> Iterator[log.LogFile]:
+def handler(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[log.LogFile]:
+    """The log; the logger is as it was for the tests that come after."""
+    monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
+    level, propagate = logger.level, logger.propagate
     opened = log.open_log(path, "info")
     yield opened
     log.close_log(opened)
+    logger.setLevel(level)
+    logger.propagate = propagate
 
 
 def test_a_line_has_time_level_and_text(handler: log.LogFile, path: Path):

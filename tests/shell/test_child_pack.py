@@ -131,12 +131,11 @@ def test_files_folders_and_links(source: Path) -> None:
     assert sender.number == len(walked) == 8
 
 
-def test_what_is_left_out_is_told(source: Path) -> None:
+def test_what_is_left_out_is_told(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(source / "pipe")
-    with socket.socket(socket.AF_UNIX) as listening:
-        os.chdir(source)
+    with socket.socket(socket.AF_UNIX) as listening, monkeypatch.context() as patch:
+        patch.chdir(source)
         listening.bind("socket")
-        os.chdir("/")
     (source / "out").symlink_to("/etc/passwd")
     (source / "up").symlink_to("../x")
     (source / ".tnt-part").mkdir()
