@@ -24,6 +24,7 @@ from tntd.machines.lane_steps import (
 )
 from tntd.machines.receiving import Receiver
 from tntd.machines.records import CHUNK, ChunkKind, Opener, Record, RecordReader, RecordType, Sealer
+from tntd.tasks import OpenEntry
 
 from .source import Source
 from .target import Target, scenarios
@@ -51,6 +52,7 @@ class Taking:
         self.said: list[Put] = []
         self.done = False
         self._current = 0  # handle of the file that is open last
+        self._closed: set[int] = set()  # handles of files that the child may still be at work on
         self._claimed: dict[int, bytes] = {}
         self._at = (job.number, job.bytes_done)
 
@@ -66,8 +68,10 @@ class Taking:
         for end in ends[:1]:
             self._claimed[self._current] = records.FILE_END.unpack(end)[1]
         for write in self.receiver.take(record):
+            assert write.handle not in self._closed, "a write to a file that was closed"
             self.disk.write(write.handle, write.offset, bytes(write.data))
         self._follow()
+        self._let_go()
 
     def answer(self) -> None:
         """The child answers: in the order of the tasks."""
@@ -75,19 +79,27 @@ class Taking:
             task = self.tasks.pop(0)
             self.receiver.answered(task, self.disk.answer(task))
             self._follow()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """What was closed goes with the last task for it, which has a descriptor of its own."""
+        for handle in self._closed - {getattr(task, "handle", 0) for task in self.tasks}:
+            self._closed.discard(handle)
+            self.disk.open.pop(handle, None)
 
     def _follow(self) -> None:
         while (step := self.receiver.next()) is not None:
             match step:
                 case Do(task):
                     self.tasks.append(task)
-                    self._current = getattr(task, "handle", self._current)
+                    if isinstance(task, OpenEntry):
+                        self._current = task.handle
                 case Put(type, plain):
                     assert type in records.SENDER_TAKES
                     assert len(plain) <= records.PLAIN_BYTES_MAX[type]
                     self.said.append(step)
                 case Close(handle):
-                    self.disk.open.pop(handle, None)
+                    self._closed.add(handle)
                 case Entries():
                     assert step.number == 0 or step.number > 0
                     assert 0 <= step.bytes_done <= max(self.job.size_max, self.job.bytes_done)
