@@ -177,7 +177,10 @@ def carry(lane: Lane, root: bytes, folder: bytes, each: Callable[[], None]) -> N
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_tree_goes_over(lane: Lane, tmp_path: Path, killed: bool) -> None:
+def test_a_tree_goes_over(
+    lane: Lane, tmp_path: Path, killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CHILD_BACKOFF_MAX_S", 0.01)
     source, downloads = tmp_path / "source", tmp_path / "downloads"
     fill(source)
     folder = os.fsencode(downloads)

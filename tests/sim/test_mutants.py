@@ -23,7 +23,7 @@ LIKELY = {
     "a broken lane is not told": 8,
     "what may have its name is given up": 14,
     "blocks are told without being read": 32,
-    "a position outlives a power cut": 17,
+    "a position outlives a power cut": 46,
     "a feeder that is lost is waited for": 7,
     "again replaces": 62,
     "fates are not told": 16,
