@@ -42,35 +42,40 @@ def get(arguments: Namespace) -> Script[None]:
         raise UsageFailure("-o is the place of one transfer; take the others one by one")
     if arguments.output == STANDARD_OUTPUT and arguments.json:
         raise UsageFailure("--json and -o - both want standard output; leave one of them out")
-    yield from _check_kind(arguments.id[0], arguments.output)
+    offer = yield from _offered(arguments.id[0])
+    if offer is not None and offer.kind == "folder" and arguments.output == STANDARD_OUTPUT:
+        raise Refused(
+            f"{offer.name} is a folder, which cannot go to standard output; name a place "
+            f"for it: tnt get {arguments.id[0]} -o FOLDER"
+        )
     folder = yield MakeLanding(arguments.output)
-    yield from _fetch(arguments, folder)
+    yield from _fetch(arguments, offer, folder)
 
 
-def _check_kind(id: str, output: str) -> Script[None]:
-    """Before anything is decided: a folder is no stream of bytes.  Raises Refused."""
+def _offered(id: str) -> Script[Transfer | None]:
+    """The offer that is meant, before anything is decided; the daemon says where it is none."""
     params: dict[str, Any] = {"state": "offered", "limit": LIST_LIMIT_MAX}
-    while output == STANDARD_OUTPUT:
+    while True:
         _, page = yield from ask_daemon("transfers.list", params, TransferList)
         for item in page.transfers:
-            if item.id.startswith(id.lower()) and item.kind == "folder":
-                raise Refused(
-                    f"{item.name} is a folder, which cannot go to standard output; name a place "
-                    f"for it: tnt get {id} -o FOLDER"
-                )
+            if item.id.startswith(id.lower()):
+                return item
         if not page.transfers or page.transfers[0].id == params.get("before"):
-            return
+            return None
         params = {**params, "before": page.transfers[0].id}
 
 
-def _fetch(arguments: Namespace, folder: str) -> Script[None]:
+def _fetch(arguments: Namespace, offer: Transfer | None, folder: str) -> Script[None]:
     item: Transfer | None = None
     raw: dict[str, Any] = {}
+    maybe: Transfer | None = None  # what may be taken by now, whether we hear of it or not
     try:
         yield Call("events.subscribe", {})
         params = {"transfer": arguments.id[0], "folder": as_sent(folder)}
+        maybe = offer
         answer, result = yield from ask_daemon("transfers.accept", params, TransferResult)
         raw, item = answer["transfer"], result.transfer
+        maybe = item
         while item.state not in render.ENDED:
             yield Bars([item], aside=True)
             changed = (yield NextEvent()).get("transfer")
@@ -81,15 +86,17 @@ def _fetch(arguments: Namespace, folder: str) -> Script[None]:
         place = f"; what was begun goes on when it is back, to {folder}" if item else ""
         raise NoDaemon(error.message + place) from error
     except BaseException as error:
-        yield from _give_up(item, folder)
-        raise _in_words(error, item) from error
+        refused = item is None and isinstance(error, CommandError)  # what there is, is not ours
+        id = item.id if item is not None else arguments.id[0]
+        yield from _give_up("" if refused or maybe is None else id, folder)
+        raise _in_words(error, maybe) from error
     yield from _hand_over(arguments, raw, item, folder)
 
 
-def _give_up(item: Transfer | None, folder: str) -> Script[None]:
+def _give_up(id: str, folder: str) -> Script[None]:
     with suppress(ClientFailure, CommandError):  # it may have ended by itself
-        if item is not None:
-            yield Call("transfers.cancel", {"transfer": item.id})
+        if id:
+            yield Call("transfers.cancel", {"transfer": id})
     yield DropFolder(folder)
 
 
