@@ -15,7 +15,16 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from harness import Client, Daemon, open_files, rss, thread_count, wait_for, wait_linked
+from harness import (
+    Client,
+    Daemon,
+    accept,
+    open_files,
+    rss,
+    thread_count,
+    wait_for,
+    wait_linked,
+)
 from peer import RawPeer, trusted
 from tntd.limits import MIB
 from tntd.wire.frames import (
@@ -43,7 +52,7 @@ class Scene:
         self.bob = start("bob")
         # One dial only: of two links one would be closed, at some time.
         self.alice.rpc("peers.connect", address=self.bob.address)
-        self.bob.rpc("contacts.accept", contact="alice")
+        accept(self.bob, self.alice)
         wait_linked(self.alice, self.bob)
         self.watching: Client = self.alice.client(subscribe=True)
         self._texts = itertools.count(1)

@@ -261,10 +261,22 @@ class Daemon:
 
 
 def connect_pair(one: Daemon, two: Daemon) -> None:
-    """Both users connect explicitly, so both are accepted; returns once both are linked."""
+    """One user connects and the other accepts; returns once both are linked.  Not both connect: of
+    two links one is closed, some time later, and what moves over it begins anew."""
     one.rpc("peers.connect", address=two.address)
-    two.rpc("peers.connect", address=one.address)
+    accept(two, one)
     wait_linked(one, two)
+
+
+def accept(daemon: Daemon, asker: Daemon, timeout: float = LONG_S) -> None:
+    """The user of `daemon` accepts who asks.  The asker may hear of it that its `peers.connect` is
+    done before its request is here."""
+    wait_for(
+        lambda: any(c["id"] == asker.id for c in daemon.rpc("contacts.list")["contacts"]),
+        timeout,
+        f"{asker.name} asks {daemon.name}",
+    )
+    daemon.rpc("contacts.accept", contact=asker.id)
 
 
 def wait_linked(one: Daemon, two: Daemon, timeout: float = LONG_S) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from harness import Client, Daemon, rss, wait_for, wait_linked
+from harness import Client, Daemon, accept, rss, wait_for, wait_linked
 
 MIB = 1024 * 1024
 MEDIAN_MAX_S = 0.1
@@ -71,7 +71,7 @@ class Siege:
         self._home = home
         # One dial only: no duplicate link that is closed in the middle of a measurement.
         bob.rpc("peers.connect", address=alice.address)
-        alice.rpc("contacts.accept", contact="bob")
+        accept(alice, bob)
         wait_linked(alice, bob)
         self._ends = {each: each.client(subscribe=True) for each in (alice, bob)}
         self._said = 0

@@ -16,6 +16,7 @@ import pytest
 from harness import (
     Client,
     Daemon,
+    accept,
     connect_pair,
     open_files,
     thread_count,
@@ -151,7 +152,7 @@ def test_no_descriptor_for_a_file(daemon: Start, home: Path, victim: str, dialle
     bob = daemon("bob", "--downloads", str(home / "b"))
     one, two = (alice, bob) if dialler == "alice" else (bob, alice)
     one.rpc("peers.connect", address=two.address)
-    two.rpc("contacts.accept", contact=one.name)
+    accept(two, one)
     wait_linked(alice, bob)
     with few_descriptors(alice if victim == "alice" else bob, spare=0):
         id = send(alice, "bob", home / "f", MIB)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Daemon, RpcError, connect_pair, thread_count, wait_for, wait_linked
+from harness import Daemon, RpcError, accept, connect_pair, thread_count, wait_for, wait_linked
 
 Start = Callable[..., Daemon]
 ROUNDS = 50
@@ -152,7 +152,7 @@ def test_a_restarted_peer_is_linked_again_from_either_side(daemon: Start) -> Non
 def test_a_peer_that_moved_to_another_port_is_found(daemon: Start) -> None:
     alice, bob = daemon("alice"), daemon("bob", listen=None)
     alice.rpc("peers.connect", address=bob.address)
-    bob.rpc("contacts.accept", contact="alice")
+    accept(bob, alice)
     wait_linked(alice, bob)
     port = bob.port
     bob.sigterm()
@@ -239,8 +239,7 @@ def test_a_lost_database_is_said_and_mended_by_connecting_again(daemon: Start) -
     assert "does not have you as a contact" in told["text"]
     alice.rpc("messages.send", to="bob", text="waits")
     alice.rpc("peers.connect", address=bob.address)
-    wait_for(lambda: bob.rpc("contacts.list")["contacts"])
-    bob.rpc("contacts.accept", contact="alice")
+    accept(bob, alice)
     wait_for(lambda: alice.contact("bob")["queued"] == 0)
     kinds = [(m["kind"], m["text"]) for m in bob.all_messages("alice")]
     assert kinds[-1] == ("text", "waits")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faults.proxy import Proxy
-from harness import Daemon, wait_for, wait_linked
+from harness import Daemon, accept, wait_for, wait_linked
 from moving import MIB, Start, digest, make, pair, send, transfer, wait_state
 
 
@@ -24,8 +24,7 @@ def between(daemon: Start, home: Path) -> Iterator[tuple[Daemon, Daemon, Proxy]]
     bob = daemon("bob", "--config", str(config), "--downloads", str(home / "b"))
     proxy = Proxy(bob.port, buffer_bytes=64 * 1024)  # it adds little to what is under way
     alice.rpc("peers.connect", address=proxy.address)
-    wait_for(lambda: bob.rpc("contacts.list")["contacts"], what="the request")
-    bob.rpc("contacts.accept", contact="alice")
+    accept(bob, alice)
     wait_linked(alice, bob)
     yield alice, bob, proxy
     proxy.close()
