@@ -86,10 +86,14 @@ class Scene:
         """The lines of alice's log since the scene was set."""
         return self.alice.log()[self._log_at :].splitlines()
 
-    def said(self, *words: str, times: int = 1) -> None:
+    def lines(self) -> list[str]:
+        """The same without the summary of those who were cut, which tells of earlier scenes."""
+        return [line for line in self.log() if " more connections were cut within " not in line]
+
+    def said(self, *words: str, times: int = 1, within: float = SOON_S) -> None:
         """Each of `words` comes to stand in exactly `times` lines."""
         for each in words:
-            wait_for(lambda each=each: self._count(each) >= times, SOON_S, f"{each!r} in the log")
+            wait_for(lambda each=each: self._count(each) >= times, within, f"{each!r} in the log")
             assert self._count(each) == times, self.log()
 
     def _count(self, words: str) -> int:

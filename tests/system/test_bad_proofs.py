@@ -47,7 +47,7 @@ def test_a_wrong_signature_ends_the_link(scene: Scene) -> None:
         with scene.stranger() as peer:
             peer.send_frame(Auth(key=peer.identity.public, signature=sign(peer)))
             refused(scene, peer)
-    assert len(scene.log()) == len(wrong)
+    assert len(scene.lines()) == len(wrong)
     scene.undisturbed()
 
 
