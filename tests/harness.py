@@ -41,14 +41,16 @@ _next_port = itertools.count(random.Random(os.urandom(8)).randrange(len(_PORTS))
 
 
 def wait_for(look: Callable[[], T], timeout: float = LONG_S, what: str = "") -> T:
-    """Look again and again until there is something true; return it.  Fails after `timeout`."""
+    """Look again and again until there is something true; return it.  Fails after `timeout`, with
+    a last look after that, however long one of them was held up."""
     deadline = time.monotonic() + timeout
     pause = 0.005
     while True:
+        late = time.monotonic() > deadline
         found = look()
         if found:
             return found
-        if time.monotonic() > deadline:
+        if late:
             raise AssertionError(f"not within {timeout} s: {what or look}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)

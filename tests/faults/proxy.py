@@ -207,8 +207,8 @@ class Proxy:
             self.cut(reset=True)
         elif way.cut_after >= 0:
             way.cut_after -= len(piece)
+        way.moved += len(piece)  # before it is there: what it brings about may be seen at once
         _write(pair, goal, piece)
-        way.moved += len(piece)
         if way.rate:
             _wait(pair, len(piece) / way.rate)
 
