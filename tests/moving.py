@@ -58,6 +58,21 @@ def wait_state(daemon: Daemon, id: str, state: str, timeout: float = 60) -> dict
     return transfer(daemon, id)
 
 
+def slow(daemon: Daemon, rate: int) -> None:
+    """From now on it sends `rate` bytes a second, 0 for as many as go: few enough that a test which
+    is held up for some seconds still finds a transfer in the middle."""
+    daemon.rpc("settings.set", name="upload_bytes_per_s", value=rate)
+
+
+def waits_for_room(daemon: Daemon, id: str) -> bool:
+    """Whether it says that it waits because the disk is full, and that it will go on.  (While it
+    was offered it may have said that there is no room, too.)"""
+    found = transfer(daemon, id)
+    why = found["error"] or ""
+    full = "the disk is full" in why or "not enough free space" in why
+    return found["state"] == "queued" and full and "it will be tried again" in why
+
+
 def no_parts(folder: Path) -> bool:
     return not list(folder.glob(".tnt-part/*"))
 

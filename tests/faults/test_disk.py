@@ -10,7 +10,17 @@ import pytest
 
 from faults.disks import SmallDisk, locked, nothing_writable, small_disk
 from harness import Daemon, RpcError, connect_pair, wait_for, wait_linked
-from moving import digest, make, make_tree, picture, send, transfer, wait_state
+from moving import (
+    digest,
+    make,
+    make_tree,
+    picture,
+    send,
+    slow,
+    transfer,
+    wait_state,
+    waits_for_room,
+)
 from tntd import limits
 
 Start = Callable[..., Daemon]
@@ -211,8 +221,7 @@ def test_downloads_on_a_full_disk(daemon: Start, home: Path) -> None:
         wait_for(lambda: [each["state"] for each in bob_has()] == ["offered"], what="it asks")
         bob.rpc("transfers.accept", transfer=sent["id"])
         for each in (alice, bob):
-            wait_for(lambda each=each: "space" in (transfer(each, sent["id"])["error"] or ""))
-            assert transfer(each, sent["id"])["state"] == "queued"
+            wait_for(lambda each=each: waits_for_room(each, sent["id"]), what="it says why")
         alice.rpc("messages.send", to="bob", text="still here")
         all_heard(bob, "alice", ["still here"])
         small.free()
@@ -226,14 +235,6 @@ def test_downloads_on_a_full_disk(daemon: Start, home: Path) -> None:
         small.close()
 
 
-def waits_for_room(daemon: Daemon, id: str) -> bool:
-    """Whether it says that it waits because the disk is full, and that it will go on."""
-    found = transfer(daemon, id)
-    why = found["error"] or ""
-    full = "the disk is full" in why or "not enough free space" in why
-    return found["state"] == "queued" and full and "it will be tried again" in why
-
-
 def test_a_disk_that_fills_up_in_the_middle_of_a_file(daemon: Start, home: Path) -> None:
     """On a file system where no space is set aside: what is there is kept, and not sent again."""
     small = small_disk(home / "downloads", 32 * MIB)
@@ -245,15 +246,15 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_file(daemon: Start, home: Path)
         connect_pair(alice, bob)
         size = 24 * MIB
         path = make(home / "f.bin", size)
-        alice.rpc("settings.set", name="upload_bytes_per_s", value=4 * MIB)
+        slow(alice, 2 * MIB)
         (sent,) = send(alice, "bob", path)
-        wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > size // 3, what="a third")
+        wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > size // 4, what="a quarter")
         small.fill()
-        alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+        slow(alice, 0)
         for each in (alice, bob):
             wait_for(lambda each=each: waits_for_room(each, sent["id"]), what="it says why")
         kept = transfer(bob, sent["id"])["bytes_done"]
-        assert kept > size // 3
+        assert kept > size // 4
         assert not list(small.path.glob("new_*"))
         alice.rpc("messages.send", to="bob", text="still here")
         all_heard(bob, "alice", ["still here"])
@@ -279,11 +280,11 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_folder(daemon: Start, home: Pat
     try:
         connect_pair(alice, bob)
         tree = make_tree(home / "tree", files=80)
-        alice.rpc("settings.set", name="upload_bytes_per_s", value=MIB)
+        slow(alice, MIB // 2)
         (sent,) = send(alice, "bob", tree)
         wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > 0, what="it has begun")
         small.fill()
-        alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+        slow(alice, 0)
         wait_for(lambda: "again" in (transfer(alice, sent["id"])["error"] or ""), what="it waits")
         assert not list(small.path.glob("new_*"))
         small.free()

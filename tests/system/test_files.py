@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 from harness import Daemon, RpcError, open_files, rss, thread_count, wait_for
-from moving import MIB, Start, digest, make, no_parts, pair, send, transfer, wait_state
+from moving import (
+    MIB,
+    Start,
+    digest,
+    make,
+    no_parts,
+    pair,
+    send,
+    slow,
+    transfer,
+    wait_state,
+    waits_for_room,
+)
 
 
 @pytest.mark.parametrize("size", [0, 1, 256 * 1024, 256 * 1024 + 1, 10 * MIB + 7])
@@ -152,8 +164,7 @@ def test_no_room_on_the_receivers_disk(daemon: Start, home: Path) -> None:
     wait_state(alice, sent["id"], "offered")
     bob.rpc("transfers.accept", transfer=sent["id"])
     for each in (alice, bob):
-        wait_for(lambda each=each: "space" in (transfer(each, sent["id"])["error"] or ""))
-        assert transfer(each, sent["id"])["state"] == "queued", "it waits until there is space"
+        wait_for(lambda each=each: waits_for_room(each, sent["id"]), what="it waits for space")
     assert not list(bob.downloads.glob("new_*"))
 
 
