@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness import Client, Daemon, RpcError, connect_pair, wait_for
-from moving import MIB, Start, digest, make, no_parts, pair, send, transfer, wait_state
+from moving import MIB, Start, digest, make, no_parts, pair, send, slow, transfer, wait_state
 
 
 @pytest.mark.parametrize("who", ["sender", "receiver"])
@@ -198,7 +199,8 @@ def test_what_is_left_over_is_cleaned(daemon: Start, home: Path) -> None:
     alice, bob = pair(daemon, home)
     parts = bob.downloads / ".tnt-part"
     watching = bob.client(subscribe=True)
-    (sent,) = send(alice, "bob", make(home / "big", 200 * MIB))
+    slow(alice, 10 * MIB)
+    (sent,) = send(alice, "bob", make(home / "big", 100 * MIB))
     watching.wait_event("transfer.progress")
     bob.rpc("transfers.pause", transfer=sent["id"])
     ours = next(parts.iterdir()).name[:12]
@@ -211,6 +213,7 @@ def test_what_is_left_over_is_cleaned(daemon: Start, home: Path) -> None:
     assert cleaned["bytes"] >= 1500
     assert len(list(parts.iterdir())) == 2, "what is paused is kept, and what is not ours"
     (parts / "other-profile.part").unlink()
+    slow(alice, 0)
     bob.rpc("transfers.resume", transfer=sent["id"])
     assert wait_state(alice, sent["id"], "done")["bytes_resent"] <= 4 * MIB
     wait_for(lambda: no_parts(bob.downloads))
