@@ -91,4 +91,4 @@ def test_the_others_go_on_where_a_contact_is_removed(
         client.call("transfers.grown", transfers=ids, bytes=5)
         alice.rpc("contacts.remove", contact="carol")
         client.call("transfers.grown", transfers=ids, bytes=5, end=True)
-    wait_for(lambda: bob.rpc("transfers.list")["transfers"][0]["state"] == "done")
+    wait_for(lambda: [each["state"] for each in bob.rpc("transfers.list")["transfers"]] == ["done"])
