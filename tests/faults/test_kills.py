@@ -86,11 +86,11 @@ def the_folder(daemon: Start, home: Path, files: int, moments: int, rate: int) -
 
 
 def test_a_file_through_some_kills(daemon: Start, home: Path) -> None:
-    print(the_file(daemon, home, 200 * MIB, 6, 50 * MIB))
+    print(the_file(daemon, home, 200 * MIB, 6, 25 * MIB))
 
 
 def test_a_folder_through_some_kills(daemon: Start, home: Path) -> None:
-    print(the_folder(daemon, home, 1000, 6, 10 * MIB))
+    print(the_folder(daemon, home, 1500, 6, 10 * MIB))
 
 
 @pytest.mark.long

@@ -22,6 +22,7 @@ from moving import (
     pair,
     picture,
     send,
+    slow,
     transfer,
     wait_state,
 )
@@ -113,16 +114,16 @@ def test_a_folder_that_is_not_there_any_more(daemon: Start, home: Path) -> None:
 def test_files_that_fail_and_then_come_again(daemon: Start, home: Path) -> None:
     """A name that the other side already has in the folder it merges into never is replaced."""
     alice, bob = pair(daemon, home)
-    alice.rpc("settings.set", name="upload_bytes_per_s", value=2 * MIB)
+    slow(alice, MIB // 2)
     tree = home / "work"
     (tree / "sub").mkdir(parents=True)
     (tree / "sub" / "fine").write_text("fine")
     changes = make(tree / "z" / "changes", 6 * MIB)
     (sent,) = send(alice, "bob", tree)
-    wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > MIB, what="it is in the middle")
+    wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > MIB // 2, what="in the middle")
     with changes.open("ab") as file:
         file.write(b"more")
-    alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+    slow(alice, 0)
     for each in (alice, bob):
         assert wait_state(each, sent["id"], "failed")["failed"] == 1
     final = bob.downloads / "new_work"
@@ -239,6 +240,7 @@ def test_killed_in_the_middle_of_a_folder(daemon: Start, home: Path, victim: str
     tree = make_tree(home / "many", files=3000)
     make(tree / "a" / "big.bin", 150 * MIB)
     watching = bob.client(subscribe=True)
+    slow(alice, 30 * MIB)
     (sent,) = send(alice, "bob", tree)
     watching.wait_event("transfer.progress")
     assert not list(bob.downloads.glob("new_*")), "no half folder under a final name"
@@ -248,6 +250,7 @@ def test_killed_in_the_middle_of_a_folder(daemon: Start, home: Path, victim: str
     for each in (alice, bob):
         if each.process is None:
             each.start()
+    slow(alice, 0)
     done = wait_state(alice, sent["id"], "done", timeout=120)
     assert picture(bob.downloads / "new_many") == picture(tree)
     assert done["bytes_resent"] <= 4 * MIB
@@ -262,7 +265,7 @@ def test_of_a_folder_that_was_given_up_no_file_counts_as_there(daemon: Start, ho
     (tree / "out").symlink_to("/etc/passwd")
     for number in range(20):
         make(tree / f"file-{number}", MIB)
-    alice.rpc("settings.set", name="upload_bytes_per_s", value=4 * MIB)
+    slow(alice, MIB)
     (sent,) = send(alice, "bob", tree)
     wait_for(lambda: "verified" in {each["state"] for each in files_of(bob, sent["id"])})
     alice.rpc("transfers.cancel", transfer=sent["id"])

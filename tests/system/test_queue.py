@@ -17,8 +17,9 @@ def test_paused_and_resumed_from_either_side(daemon: Start, home: Path, who: str
     alice, bob = pair(daemon, home)
     hand = alice if who == "sender" else bob
     other = bob if who == "sender" else alice
-    path = make(home / "big", 400 * MIB)
+    path = make(home / "big", 100 * MIB)
     watching = bob.client(subscribe=True)
+    slow(alice, 10 * MIB)
     (sent,) = send(alice, "bob", path)
     watching.wait_event("transfer.progress")
     told = hand.client(subscribe=True)
@@ -31,6 +32,7 @@ def test_paused_and_resumed_from_either_side(daemon: Start, home: Path, who: str
     with pytest.raises(RpcError) as caught:
         hand.rpc("transfers.pause", transfer=sent["id"])
     assert caught.value.code == 5
+    slow(alice, 0)
     # Whoever of the two wants to may let it go on.
     assert other.rpc("transfers.resume", transfer=sent["id"])["transfer"]["state"] != "paused"
     done = wait_state(alice, sent["id"], "done")
@@ -53,7 +55,7 @@ def test_paused_while_the_other_side_is_away(daemon: Start, home: Path) -> None:
 def one_at_a_time(daemon: Start, home: Path) -> tuple[Daemon, Daemon]:
     """As `pair`; alice sends one file after the other, slowly at first."""
     config = home / "alice.toml"
-    config.write_text(f"transfers_per_contact_max = 1\nupload_bytes_per_s = {MIB}\n")
+    config.write_text(f"transfers_per_contact_max = 1\nupload_bytes_per_s = {MIB // 4}\n")
     alice = daemon("alice", "--config", str(config))
     bob = daemon("bob", "--downloads", str(home / "b"))
     connect_pair(alice, bob)
@@ -90,18 +92,22 @@ def test_oldest_first(daemon: Start, home: Path) -> None:
 @pytest.mark.parametrize("who", ["sender", "receiver"])
 def test_first_in_the_queue(daemon: Start, home: Path, who: str) -> None:
     alice, bob = one_at_a_time(daemon, home)
-    watching = alice.client(subscribe=True)
+    watching, told = alice.client(subscribe=True), alice.client(subscribe=True)
     paths = [make(home / f"f{n}", 10 * MIB + n) for n in range(4)]
     one, two, three, four = send(alice, "bob", *paths)
     assert begun(watching, 1) == [one["id"]]
-    for each in (alice, bob):
-        wait_for(lambda each=each: transfer(each, four["id"])["state"] == "queued", what="taken")
-    told = alice.client(subscribe=True)
+
+    def next_of(each: dict[str, Any]) -> str:
+        """The state in the next event of that transfer."""
+        event = told.wait_event("transfer.state", lambda e: e["transfer"]["id"] == each["id"])
+        return str(event["transfer"]["state"])
+
+    for each in (three, four):  # "queued" is also what it is before it is offered
+        assert [next_of(each) for _ in range(3)] == ["queued", "offered", "queued"], "it is taken"
     hand = alice if who == "sender" else bob
     for each in (three, four):  # the last word has the front
         hand.rpc("transfers.first", transfer=each["id"])
-        of = lambda event, each=each: event["transfer"]["id"] == each["id"]  # noqa: E731
-        told.wait_event("transfer.state", of)
+        assert next_of(each) == "queued", "told once more, for its new place"
     assert transfer(alice, one["id"])["state"] == "active", "what moves is not held up"
     alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
     assert begun(watching, 3) == [four["id"], three["id"], two["id"]]

@@ -11,7 +11,7 @@ import pytest
 
 from faults.proxy import Proxy
 from harness import Daemon, accept, wait_for, wait_linked
-from moving import MIB, Start, digest, make, pair, send, transfer, wait_state
+from moving import MIB, Start, digest, make, pair, send, slow, transfer, wait_state
 
 
 @pytest.fixture
@@ -36,19 +36,19 @@ def moves(daemon: Daemon, id: str, more: int) -> bool:
     return bool(found["state"] == "active" and found["bytes_done"] > more)
 
 
-def until_half(bob: Daemon, id: str, size: int) -> None:
-    wait_for(lambda: transfer(bob, id)["bytes_done"] > size // 2, 60, "half of it is there")
+def until_a_quarter(bob: Daemon, id: str, size: int) -> None:
+    wait_for(lambda: transfer(bob, id)["bytes_done"] > size // 4, 60, "a quarter of it is there")
 
 
 @pytest.mark.parametrize("victim", ["sender", "receiver", "both", "link"])
 def test_it_goes_on_where_it_was(between: tuple[Daemon, Daemon, Proxy], victim: str) -> None:
     """What ends it comes while it is slow: it is in the middle for sure."""
     alice, bob, proxy = between
-    alice.rpc("settings.set", name="upload_bytes_per_s", value=20 * MIB)
+    slow(alice, 10 * MIB)
     size = 80 * MIB
     path = make(alice.home / "big", size)
     (sent,) = send(alice, "bob", path)
-    until_half(bob, sent["id"], size)
+    until_a_quarter(bob, sent["id"], size)
     before = transfer(bob, sent["id"])
     assert (before["state"], before["bytes_done"] < size) == ("active", True)
     if victim == "link":
@@ -59,7 +59,7 @@ def test_it_goes_on_where_it_was(between: tuple[Daemon, Daemon, Proxy], victim: 
     assert not list(bob.downloads.glob("new_*")), "it was not over"
     for each in victims:
         each.start()
-    alice.rpc("settings.set", name="upload_bytes_per_s", value=0)
+    slow(alice, 0)
     done = wait_state(alice, sent["id"], "done")
     assert digest(bob.downloads / "new_big") == digest(path)
     assert done["bytes_resent"] <= 4 * MIB
@@ -71,7 +71,7 @@ def test_it_goes_on_where_it_was(between: tuple[Daemon, Daemon, Proxy], victim: 
 def test_a_sender_that_was_killed_tells_what_it_sent_twice(daemon: Start, home: Path) -> None:
     """It does not know what it had sent, but its receiver knows what came."""
     alice, bob = pair(daemon, home)
-    alice.rpc("settings.set", name="upload_bytes_per_s", value=200 * 1024)
+    slow(alice, 200 * 1024)
     size = MIB - 1  # one block, of which a piece is not kept
     (sent,) = send(alice, "bob", make(home / "small", size))
     wait_for(lambda: transfer(bob, sent["id"])["bytes_done"] > 0, 60, "some of it is there")
@@ -79,7 +79,9 @@ def test_a_sender_that_was_killed_tells_what_it_sent_twice(daemon: Start, home: 
     came = wait_state(bob, sent["id"], "queued")["bytes_done"]
     assert 0 < came < size
     alice.start()
-    assert wait_state(alice, sent["id"], "done")["bytes_resent"] == came
+    slow(alice, 0)
+    # What came right before the end may be counted and not be shown.
+    assert came <= wait_state(alice, sent["id"], "done")["bytes_resent"] < size
 
 
 def test_what_was_sent_twice_is_counted_though_both_were_killed_one_after_the_other(
@@ -87,10 +89,10 @@ def test_what_was_sent_twice_is_counted_though_both_were_killed_one_after_the_ot
 ) -> None:
     """Each has forgotten a lane, of which the other one knows."""
     alice, bob = pair(daemon, home)
-    alice.rpc("settings.set", name="upload_bytes_per_s", value=200 * 1024)
+    slow(alice, 100 * 1024)
     size = MIB - 1  # one block, of which a piece is not kept
     (sent,) = send(alice, "bob", make(home / "small", size))
-    some, came = 300 * 1024, 0
+    some, came = 200 * 1024, 0
     for victim, other in ((bob, alice), (alice, bob), (alice, bob)):
         for each in (bob, alice):
             wait_for(lambda each=each: moves(each, sent["id"], some), 60, "some of it is there")
@@ -98,24 +100,26 @@ def test_what_was_sent_twice_is_counted_though_both_were_killed_one_after_the_ot
         known = wait_state(other, sent["id"], "queued")["bytes_done"]
         came += known if victim is alice else some
         victim.start()
+    slow(alice, 0)
     assert wait_state(alice, sent["id"], "done")["bytes_resent"] >= came
 
 
 def test_a_part_that_was_damaged_is_mended(daemon: Start, home: Path) -> None:
     """As after a power loss that left holes: nothing is believed that was not read."""
     alice, bob = pair(daemon, home)
-    alice.rpc("settings.set", name="upload_bytes_per_s", value=100 * MIB)
-    size = 100 * MIB
+    slow(alice, 10 * MIB)
+    size = 80 * MIB
     path = make(home / "big", size)
     (sent,) = send(alice, "bob", path)
-    until_half(bob, sent["id"], size)
+    until_a_quarter(bob, sent["id"], size)
     bob.kill9()
     (part,) = (bob.downloads / ".tnt-part").iterdir()
     with part.open("r+b") as file:
-        for at in (0, 10 * MIB + 5, 30 * MIB):
+        for at in (0, 5 * MIB + 5, 15 * MIB):
             file.seek(at)
             file.write(bytes(4096))
     bob.start()
+    slow(alice, 0)
     wait_state(alice, sent["id"], "done")
     assert digest(bob.downloads / "new_big") == digest(path)
 
