@@ -114,6 +114,25 @@ def test_who_asks_always_says_so() -> None:
     assert asked(taking) == ["they take nothing without a question"]
 
 
+def test_what_was_counted_past_the_limit_while_our_disk_is_looked_at_is_asked_for() -> None:
+    """Both offers come at once from who counted while we were away."""
+    taking = Play()
+    tree = {"kind": "folder", "name": b"tree", "files": 9, "mtime_ns": 1, "executable": False}
+    taking.say(Offer(transfer=ID, size=5, counting=True, **tree))  # type: ignore[arg-type]
+    taking.say(Offer(transfer=ID, size=20 << 30, **tree))  # type: ignore[arg-type]
+    taking.answer(Inspect, FOLDER)
+    assert shown(taking) == ("offered", "larger than the 10 GiB that you take without a question")
+    assert asked(taking) == ["larger than the 10 GiB that they take without a question"]
+
+
+def test_who_wants_to_be_asked_is_asked_though_our_disk_is_looked_at_already() -> None:
+    taking = Play()
+    taking.say(offer())
+    taking.command("settings.set", name="ask_always", value=True)
+    taking.answer(Inspect, FOLDER)
+    assert shown(taking) == ("offered", "you take nothing without a question")
+
+
 @pytest.mark.parametrize(
     ("answer", "here", "there"),
     [

@@ -35,15 +35,20 @@ class Considering:
 
     def consider(self, row: TransferRow, *, anew: bool) -> None:
         """Take it by ourselves where the settings say so and the disk has room, else ask."""
+        if not self._asked(row, anew=anew):
+            self._measure(row.row, self._preferences.downloads(row.contact), anew=anew)
+
+    def _asked(self, row: TransferRow, *, anew: bool) -> bool:
+        """Ask our user where the settings say so, whatever room there is; whether that was done."""
         settings = self._preferences.of(row.contact)
         if settings.ask_always:
             whole = "take nothing without a question"
             self._ask(row, f"you {whole}", f"they {whole}", anew=anew)
-            return
-        if row.size > settings.auto_accept_bytes_max:
+        elif row.size > settings.auto_accept_bytes_max:
             self.ask_for_size(row, anew=anew)
-            return
-        self._measure(row.row, self._preferences.downloads(row.contact), anew=anew)
+        else:
+            return False
+        return True
 
     def _measure(self, number: int, folder: bytes, *, anew: bool) -> None:
         """Find out how much is free where `folder` is, or is to be made."""
@@ -62,6 +67,8 @@ class Considering:
         row = self._rows.get(number)
         if row is None or row.state != "offered":
             return
+        if self._asked(row, anew=anew):
+            return  # more was counted there, or our user wants something else, meanwhile
         problem = "it is not a folder"
         if isinstance(answer, Failed):
             problem = answer.text
