@@ -192,6 +192,29 @@ def test_a_contact_that_reused_more_than_there_is() -> None:
     assert sending.row.bytes_resent <= sending.row.bytes_sent
 
 
+def test_a_sender_that_says_to_have_sent_more_than_can_be_counted() -> None:
+    taking = Taking()
+    taking.link.say(LaneOffer(ticket=b"t" * 16, transfer=ID, size=5, files=2, sent=HUGE))
+    taking.answer(PrepareStage, FOLDER)
+    lane = taking.lane
+    came = LaneEntries(lane, (Entry(b"a", 5, "verified"),), 3, b"a", 5)
+    taking.end_lane(LaneOpened(lane), came, LaneFinished(lane, 5, b"", bytes_sent=5))
+    assert taking.row.bytes_sent == HUGE
+
+
+def test_a_receiver_that_says_to_have_more_than_can_be_counted() -> None:
+    sending = Sending()
+    sending.answer(Inspect, FOLDER)
+    row = sending.row
+    ticket = sending.bench.node._queue.transfers.moving[row.row].ticket
+    sending.link.say(LaneAnswer(ticket=ticket, transfer=row.id, code="", received=HUGE))
+    lane = sending.lane
+    sending.bench.turn(LaneOpened(lane), LaneProgressed(lane, 1, 1))
+    sending.steer("pause")
+    sending.bench.turn(LaneProgressed(lane, 1, 3))
+    assert sending.row.bytes_sent == HUGE
+
+
 def test_files_that_failed_there_and_are_said_to_be_huge() -> None:
     taking = Taking()
     failed = [Entry(name, HUGE, "failed", "cannot be read") for name in (b"a", b"b", b"c")]

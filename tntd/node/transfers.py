@@ -205,7 +205,7 @@ class Transfers:
         """What is to be remembered of a lane that ends: how far it came, what it has sent."""
         count = moving.bytes_sent - moving.bytes_counted
         moving.bytes_counted = moving.bytes_sent
-        return {"bytes_done": moving.bytes_done, "bytes_sent": row.bytes_sent + count}
+        return {"bytes_done": moving.bytes_done, "bytes_sent": _more_sent(row, count)}
 
     def end(self, row: TransferRow, state: str, error: str | None, parts: Parts) -> TransferRow:
         """An incoming one ends without having arrived: nothing is left of it."""
@@ -235,7 +235,7 @@ class Transfers:
         if closed is not None and row is not None:
             more = max(0, event.bytes_sent - closed.bytes_counted)
             closed.bytes_counted += more  # one may have been on its way, and the rest comes
-            self._rows.update(row.row, bytes_sent=row.bytes_sent + more)
+            self._rows.update(row.row, bytes_sent=_more_sent(row, more))
 
     def note_done(self, moving: Moving, bytes_done: int) -> None:
         """So much of it is at the receiver, checked."""
@@ -327,6 +327,11 @@ class Transfers:
             row = self._rows.get(number)
             if row is not None and row.state == "active":
                 yield self.show(row)
+
+
+def _more_sent(row: TransferRow, count: int) -> int:
+    """What went over its lanes, with `count` bytes more; the other side may have told anything."""
+    return min(row.bytes_sent + count, limits.TREE_BYTES_MAX)
 
 
 def _told(file: FileRow) -> str:
