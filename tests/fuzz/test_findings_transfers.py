@@ -215,6 +215,18 @@ def test_a_receiver_that_says_to_have_more_than_can_be_counted() -> None:
     assert sending.row.bytes_sent == HUGE
 
 
+def test_a_folder_without_a_limit_that_is_larger_than_can_be_counted() -> None:
+    taking = Play()
+    tree = {"kind": "folder", "name": b"tree", "files": 9, "mtime_ns": 1, "executable": False}
+    taking.say(Offer(transfer=ID, size=20 << 30, **tree))  # type: ignore[arg-type]
+    taking.command("transfers.accept", transfer=item_id(ID))
+    taking.link.say(LaneOffer(ticket=b"t" * 16, transfer=ID, size=5, files=2))
+    taking.answer(PrepareStage, FOLDER)
+    lane = taking.lane
+    taking.end_lane(LaneOpened(lane), LaneFailed(lane, "size", "more than was agreed"))
+    assert (taking.row.state, taking.row.size) == ("offered", HUGE)
+
+
 def test_files_that_failed_there_and_are_said_to_be_huge() -> None:
     taking = Taking()
     failed = [Entry(name, HUGE, "failed", "cannot be read") for name in (b"a", b"b", b"c")]

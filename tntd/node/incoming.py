@@ -436,7 +436,7 @@ class Incoming:
         if row is None or row.ended:
             return
         if event.code == "size" and row.state == "queued":
-            self._ask_anew(row, self._size_max(row) + 1)
+            self._ask_anew(row, min(self._size_max(row) + 1, SIZE_MAX))
             self._answer(moving, row, "undecided")
             return
         if event.code not in ("cut", "stall", "storage", "away"):
