@@ -529,6 +529,24 @@ def test_what_waits_for_its_folder_in_the_end_can_be_given_up(there: bool) -> No
     assert not [each for each in taking.bench.tasks.values() if isinstance(each, Publish)]
 
 
+def test_who_asked_once_more_meanwhile_is_told_where_it_comes_to_nothing() -> None:
+    """The link was lost after their last byte: they wait with the ticket of their last question,
+    and would wait for ever."""
+    taking = Taking()
+    lane = taking.open()
+    taking.end_lane(LaneEntries(lane, (), 3, b"b", 5), LaneFinished(lane, 5, b""))
+    (link,) = taking.bench.links
+    taking.bench.closed_links.append(link)
+    taking.hostile.links.clear()
+    taking.bench.turn()
+    taking.link.say(LaneOffer(ticket=b"u" * 16, transfer=ID, size=5, files=2))
+    taking.answer(SyncStage, GONE)
+    answers = [each for each in taking.link_frames() if isinstance(each, LaneAnswer)]
+    told = [(each.ticket[:1], each.code) for each in answers]
+    assert told == [(b"t", ""), (b"u", "finishing"), (b"u", "broken")]
+    assert taking.row.state == "queued"
+
+
 def test_a_stage_that_is_gone_at_its_sync_is_begun_anew() -> None:
     taking = Taking()
     lane = taking.open()

@@ -272,6 +272,9 @@ class Incoming:
         row = self._rows.by_id(contact.row, frame.transfer)
         code = self._unready(row, frame)
         if code or row is None:
+            if row is not None and code == "finishing" and row.row in self._transfers.moving:
+                # They wait with this ticket now: should it come to nothing, it is the one to name.
+                self._transfers.moving[row.row].ticket = frame.ticket
             route = self._core.routes.get(contact.row)
             if route is not None:  # there may be none: it came on a link that was replaced
                 answer = LaneAnswer(ticket=frame.ticket, transfer=frame.transfer, code=code)
