@@ -5,8 +5,9 @@ from __future__ import annotations
 from fuzz.test_findings_transfers import ID, Play, Taking
 from tntd.effects import Inbound
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
+from tntd.node.outgoing import STRIKES_MAX
 from tntd.node.present import item_id
-from tntd.tasks import Inspect, Inspected, PrepareStage
+from tntd.tasks import DiscardPart, Done, Inspect, Inspected, PrepareStage
 from tntd.wire.frames import LaneAnswer, LaneOffer, Offer
 
 FREE = Inspected("folder", 0, 1, 1, 1, 1, False, 1 << 50)
@@ -86,3 +87,16 @@ def test_a_sender_whose_count_passes_the_limit_in_mid_lane_is_told_that_the_lane
     assert taking.row.state == "offered"
     answers = [each for each in taking.link_frames() if isinstance(each, LaneAnswer)]
     assert [each.code for each in answers] == ["", "undecided"]
+
+
+def test_what_broke_too_often_and_is_sent_again_may_break_as_often_again() -> None:
+    taking = Taking()
+    for _ in range(STRIKES_MAX):
+        taking.open()
+        taking.end_lane(LaneFailed(taking.lane, "hash", "what arrived is not what was sent"))
+    assert taking.row.state == "failed"
+    taking.answer(DiscardPart, Done())
+    taking.steer("again")
+    taking.open()
+    taking.end_lane(LaneFailed(taking.lane, "cut", "the connection was cut"))
+    assert taking.row.state == "queued"

@@ -256,6 +256,7 @@ class Incoming:
 
     def _end(self, row: TransferRow, state: str, error: str | None) -> TransferRow:
         self._arriving.forget(row.row)
+        self._strikes.pop(row.row, None)
         return self._transfers.end(row, state, error, self._parts)
 
     # -- lanes ------------------------------------------------------------------------
