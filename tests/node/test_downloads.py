@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fuzz.test_findings_transfers import FOLDER, Play
+from fuzz.test_findings_transfers import FOLDER, Play, Taking
 from tntd.store.transfers import TransferRow
 from tntd.tasks import CleanStages, Counted, DiscardPart, Done, Failed, PrepareStage
 
@@ -51,6 +51,16 @@ def test_a_folder_that_cannot_be_cleaned_does_not_keep_the_others() -> None:
         play.answer(CleanStages, answer)
     told = last_reply(play)["result"]
     assert told == {"removed": 3, "bytes": 30, "problems": ["/a-null: not a directory"]}
+
+
+def test_what_still_comes_stays_though_its_folder_goes_by_two_paths() -> None:
+    taking = Taking()
+    taking.open()
+    add(taking, 7, b"/downloads/")  # or through a symbolic link
+    taking.command("transfers.clean")
+    kept = [taking.answer(CleanStages, Counted(0, 0, True)) for _ in range(2)]
+    assert [each.folder for each in kept] == [b"/downloads", b"/downloads/"]
+    assert kept[0].keep and kept[1].keep == kept[0].keep
 
 
 @pytest.mark.parametrize("contact", [{}, {"contact": "mallory"}])

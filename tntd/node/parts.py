@@ -139,8 +139,9 @@ class Parts:
             done(cleaning)
             return
         folder = cleaning.folders[0]
-        # Looked up for each request: others may have begun to arrive since the last.
-        live = [self._name(*each) for each in self._rows.incoming_to(folder)]
+        # Looked up for each request: others may have begun to arrive since the last.  Those of all
+        # folders, since the same one may go by several paths.
+        live = [self._name(*each) for each in self._rows.incoming()]
         keep, upto = _some(live, after)
 
         def cleaned(answer: Answer) -> None:

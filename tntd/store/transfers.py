@@ -184,13 +184,13 @@ class Transfers:
         )
         return int(self._sql.execute(query, (contact,)).fetchone()[0])
 
-    def incoming_to(self, folder: bytes) -> list[tuple[int, bytes]]:
-        """Contacts and ids of those that have not ended and come to this folder."""
+    def incoming(self) -> list[tuple[int, bytes]]:
+        """Contacts and ids of those that come in, have not ended, and may have a part."""
         query = (
             "SELECT contact, id FROM transfers "
-            f"WHERE outgoing = 0 AND state NOT IN {_ENDED_SQL} AND folder = ?"
+            f"WHERE outgoing = 0 AND state NOT IN {_ENDED_SQL} AND folder IS NOT NULL"
         )
-        return self._sql.execute(query, (folder,)).fetchall()
+        return self._sql.execute(query).fetchall()
 
     def with_part(self) -> list[TransferRow]:
         """All transfers that may have a part file."""
