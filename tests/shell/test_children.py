@@ -21,9 +21,12 @@ from tntd import limits
 from tntd.shell import child_process
 from tntd.tasks import (
     Answer,
+    AnyTask,
     Done,
     EntryOpened,
     Failed,
+    FinishEntry,
+    HashRange,
     Inspect,
     Inspected,
     OpenEntry,
@@ -139,6 +142,26 @@ def test_killed_in_the_middle_its_work_is_done_again(world: World, tmp_path: Pat
     opened = world.files.get(8)
     assert opened is not None and os.pread(opened.descriptor, 9, 0) == b"content"
     assert world.files.get(9) is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of another process is set")
+def test_a_file_that_was_lost_on_its_way_down_says_nothing_of_the_disk(
+    world: World, tmp_path: Path
+) -> None:
+    """A child without a descriptor left cannot take it; what was written is well."""
+    make_part(tmp_path)
+    world.do(opening(7, tmp_path))
+    tasks: list[AnyTask] = [
+        SyncPart(7, os.fsencode(tmp_path), b"part"),
+        HashRange(7, 0, 7, 1 << 20),
+        FinishEntry(7, 1, False),
+    ]
+    child = psutil.Process(world.disk)
+    before = child.rlimit(psutil.RLIMIT_NOFILE)
+    child.rlimit(psutil.RLIMIT_NOFILE, (3, before[1]))
+    assert [world.do(each) for each in tasks] == 3 * [Failed("EMFILE", "too many files are open")]
+    child.rlimit(psutil.RLIMIT_NOFILE, before)
+    assert world.do(tasks[0]) == Done()
 
 
 def test_killed_again_and_again(world: World, tmp_path: Path) -> None:

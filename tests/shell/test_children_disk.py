@@ -410,4 +410,4 @@ def test_warm_reads_up_to_the_end(tmp_path: Path) -> None:
         assert do(Warm(9_000_000, 10), descriptor) == Done()
     finally:
         os.close(descriptor)
-    assert code(Warm(0, 10)) == "EBADF"
+    assert code(Warm(0, 10)) == "EMFILE"

@@ -115,7 +115,7 @@ def _answer(task: AnyTask | Warm, given: int | None) -> Answer:  # noqa: C901, P
             return child_unpack.unpack(task)
         case SyncPart() | Warm():
             if given is None:
-                raise OSError(errno.EBADF, "no file came along")
+                raise OSError(errno.EMFILE, "")  # it came along, and there was no room for it
             if isinstance(task, Warm):
                 return warm(given, task)
             return child_stage_end.sync_part(task, given)

@@ -196,7 +196,7 @@ def _open_base(base: bytes, path: bytes, ctime_ns: int) -> Iterator[int]:
 
 def _given(descriptor: int | None) -> int:
     if descriptor is None:
-        raise OSError(errno.EBADF, "no file came along")
+        raise OSError(errno.EMFILE, "")  # it came along, and there was no room for it
     return descriptor
 
 
