@@ -116,3 +116,23 @@ def test_files_and_bytes_are_counted_as_they_come(steps: list[tuple[Any, int, bo
                 for state, counted in store.trees.count_bad(row(store).row).items():
                     sizes = [each.size for each in found if each.state == state]
                     assert counted == (len(sizes), sum(sizes))
+
+
+def test_a_page_costs_the_same_wherever_it_begins(store: Store) -> None:
+    """A folder may have a million files, and the loop waits for each page."""
+    files = [b"%06d" % number for number in range(20_000)]
+    store.trees.put(1, [Entry(each, 1, "verified") for each in files])
+    sql, steps = store.trees._sql, [0]
+
+    def step() -> None:
+        steps[-1] += 1
+
+    sql.set_progress_handler(step, 10)
+    for after in (files[0], files[-20]):
+        assert store.trees.verified(1, after, 10) == files[files.index(after) + 1 :][:10]
+        assert [each.path for each in store.trees.page(1, after, 10)][-1] == files[
+            files.index(after) + 10
+        ]
+        steps.append(0)
+    sql.set_progress_handler(None, 0)
+    assert steps[1] <= steps[0] + 5

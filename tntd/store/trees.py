@@ -58,6 +58,12 @@ class FileRow:
     reason: str
 
 
+def _behind(after: bytes | None) -> tuple[str, tuple[bytes, ...]]:
+    """The condition that a path is behind `after`, and its values; not "? IS NULL OR ...", for
+    which all paths before it would be read, too."""
+    return ("", ()) if after is None else ("AND path > ?", (after,))
+
+
 class Trees:
     """The table `tree_files`."""
 
@@ -145,19 +151,21 @@ class Trees:
 
     def verified(self, transfer: int, after: bytes | None, limit: int) -> list[bytes]:
         """Paths of up to `limit` files that have arrived, those behind the path `after`."""
+        behind, values = _behind(after)
         found = self._sql.execute(
             "SELECT path FROM tree_files WHERE transfer = ? AND state = 'verified' "
-            "AND (? IS NULL OR path > ?) ORDER BY path LIMIT ?",
-            (transfer, after, after, limit),
+            f"{behind} ORDER BY path LIMIT ?",
+            (transfer, *values, limit),
         )
         return [path for (path,) in found]
 
     def page(self, transfer: int, after: bytes | None, limit: int) -> list[FileRow]:
         """Up to `limit` files by path, those behind the path `after`."""
+        behind, values = _behind(after)
         found = self._sql.execute(
             "SELECT path, size, state, reason FROM tree_files "
-            "WHERE transfer = ? AND (? IS NULL OR path > ?) ORDER BY path LIMIT ?",
-            (transfer, after, after, limit),
+            f"WHERE transfer = ? {behind} ORDER BY path LIMIT ?",
+            (transfer, *values, limit),
         )
         return [FileRow(*each) for each in found]
 
