@@ -96,6 +96,8 @@ class TransferRow:
 
 _COLUMNS = ", ".join(field.name for field in fields(TransferRow))
 _ENDED_SQL = "('done', 'failed', 'cancelled', 'declined')"
+# All others: by these they are found, and what has ended long ago is not read.
+_LIVE_SQL = "('queued', 'offered', 'active', 'paused')"
 
 
 def _row(found: tuple[object, ...]) -> TransferRow:
@@ -163,7 +165,7 @@ class Transfers:
     def live(self, contact: int | None = None) -> list[TransferRow]:
         """All transfers (of a contact) that have not ended, in the order of the queue."""
         query = (
-            f"SELECT {_COLUMNS} FROM transfers WHERE state NOT IN {_ENDED_SQL} "
+            f"SELECT {_COLUMNS} FROM transfers WHERE state IN {_LIVE_SQL} "
             "AND (? IS NULL OR contact = ?) ORDER BY place, row"
         )
         return [_row(found) for found in self._sql.execute(query, (contact, contact))]
@@ -221,7 +223,7 @@ class Transfers:
 
     def front(self) -> int:
         """The place before all others in the queue."""
-        query = f"SELECT min(place) FROM transfers WHERE state NOT IN {_ENDED_SQL}"
+        query = f"SELECT min(place) FROM transfers WHERE state IN {_LIVE_SQL}"
         return int(self._sql.execute(query).fetchone()[0] or 0) - 1
 
     def count(self, *states: str) -> int:
