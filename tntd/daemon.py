@@ -165,11 +165,11 @@ def _run(
         identity=identity,
         name=place.name,
         settings=settings,
-        downloads=os.fsencode(place.downloads),
+        downloads=os.fsencode(place.downloads.as_posix()),
         entropy=os.urandom,
         rss_bytes=_rss_bytes,
         boot=_boot(),
-        spool=os.fsencode(place.data / SPOOL_NAME),
+        spool=os.fsencode((place.data / SPOOL_NAME).as_posix()),
         token=control.token,
     )
     driver = Driver(loop, clock, store, Node(store, profile), world)

@@ -280,11 +280,11 @@ def tree_path(given: str | schema.PathBytes) -> bytes:
 
 
 def exact_path(given: str | schema.PathBytes) -> bytes:
-    """The bytes of an absolute path.  Raises CommandError(PATH)."""
+    """The bytes of an absolute path, with slashes on Windows, too.  Raises CommandError(PATH)."""
     path = tree_path(given)
     text = path.decode("utf-8", "surrogateescape")
     if b"\0" in path or not PurePath(text).is_absolute():
         raise CommandError(
             Code.PATH, f"not an absolute path: {text[:200]!r}", "give the whole path, from the root"
         )
-    return path
+    return PurePath(text).as_posix().encode("utf-8", "surrogateescape")
