@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -877,6 +878,31 @@ def test_discard_in_steps(place: Place, monkeypatch: pytest.MonkeyPatch) -> None
             (place.stage / str(folder) / str(number)).touch()
     assert 5 <= discard(place) <= 7
     assert os.listdir(place.path) == []
+
+
+def test_a_folder_that_stays_is_not_asked_for_without_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk hangs there, say, or a removed file that is open elsewhere: EAGAIN would be asked
+    again at once, and for as long as that is so."""
+    place.prepare()
+    (place.stage / "busy").mkdir()
+    (place.stage / "f").write_bytes(b"x")
+    real = os.rmdir
+
+    def rmdir(name: bytes, dir_fd: int) -> None:
+        if name == b"busy":
+            raise OSError(errno.EBUSY, "")
+        real(name, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", rmdir)
+        asked = [do(DiscardPart(place.bytes, b"stage")) for _ in range(3)]
+        codes = [each.code for each in asked if isinstance(each, Failed)]
+        assert codes[-2:] == ["ENOTEMPTY", "ENOTEMPTY"]
+        cleaned = do(CleanStages(place.bytes, b"", []))
+        assert isinstance(cleaned, Failed) and cleaned.code == "ENOTEMPTY"
+    assert discard(place) == 1
 
 
 def test_a_large_file_is_cut_down_in_steps(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,9 @@
 
 What holds always:
 - Nothing is followed: what is removed is below the part folder, reached through real folders.
-- A step is short: where more is left it fails with EAGAIN, and the same is asked again.  What is
-  left is found by looking, so nothing is remembered between the steps.
+- A step is short: where more is left it fails with EAGAIN, and the same is asked again, at once; so
+  a folder that stays counts as more only where something went.  What is left is found by looking,
+  so nothing is remembered between the steps.
 - A large file's space is given back piece by piece: all at once would hold up the file system, and
   with it the commits of the database, for seconds.
 """
@@ -33,6 +34,7 @@ class Step:
         self._end_at = time.monotonic() + _STEP_S
         self.files = 0
         self.bytes = 0
+        self.gone = 0  # of files and folders
 
     def go_on(self) -> None:
         """Raises OSError(EAGAIN) where this was enough."""
@@ -126,7 +128,7 @@ def remove(parts: Folder, name: bytes, step: Step) -> None:
         return
     with parts.child(name) as folder:
         _empty(folder, step)
-    _remove_empty(parts, name)
+    _remove_empty(parts, name, step)
 
 
 def _empty(top: Folder, step: Step) -> None:
@@ -138,7 +140,7 @@ def _empty(top: Folder, step: Step) -> None:
             entry = next(listing, None)
             if entry is None:
                 way.pop()
-                _leave(way, folder, listing, name)
+                _leave(way, folder, listing, name, step)
                 continue
             step.go_on()
             inside = os.fsencode(entry.name)
@@ -162,19 +164,23 @@ def _leave(
     folder: Folder,
     listing: child_folder.Listing,
     name: bytes,
+    step: Step,
 ) -> None:
     listing.close()
     if not way:
         return
     folder.close()
-    _remove_empty(way[-1][0], name)
+    _remove_empty(way[-1][0], name, step)
 
 
-def _remove_empty(outer: Folder, name: bytes) -> None:
+def _remove_empty(outer: Folder, name: bytes, step: Step) -> None:
     outer.remove_child(name)
-    if outer.find(name) is not None:
-        # Its listing may have missed something, as others went: another step.
-        raise OSError(errno.EAGAIN, "more is left")
+    if outer.find(name) is None:
+        step.gone += 1
+        return
+    # Its listing may have missed something, as others went: another step.  Else it is in use (a
+    # file in it that is still open elsewhere, on some file systems, or a disk that hangs there).
+    raise OSError(errno.EAGAIN if step.gone else errno.ENOTEMPTY, "more is left")
 
 
 def _remove_file(folder: Folder, name: bytes, found: os.stat_result, step: Step) -> None:
@@ -183,6 +189,7 @@ def _remove_file(folder: Folder, name: bytes, found: os.stat_result, step: Step)
         _shorten(folder, name, step)
     folder.remove(name)
     step.files += 1
+    step.gone += 1
     step.bytes += found.st_size
 
 
