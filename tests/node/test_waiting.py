@@ -11,6 +11,7 @@ from fuzz.test_findings_transfers import FOLDER, ID, Play, Sending, Taking
 from tntd import limits
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
 from tntd.machines.tree import mark
+from tntd.node.outgoing import STRIKES_MAX
 from tntd.node.present import item_id
 from tntd.tasks import (
     DiscardPart,
@@ -553,3 +554,24 @@ def test_a_stage_that_is_gone_at_its_sync_is_begun_anew() -> None:
     taking.end_lane(LaneEntries(lane, (), 3, b"b", 5), LaneFinished(lane, 5, b""))
     taking.answer(SyncStage, GONE)
     assert taking.row.state == "queued"
+
+
+@pytest.mark.parametrize("code", ["TIMEOUT", "ECHILD"])
+def test_a_disk_that_does_not_answer_for_a_while_ends_no_transfer(code: str) -> None:
+    """Nothing is known of the stage or the source then, and what has come so far stays; but each
+    such try keeps all others waiting."""
+    hung = Failed(code, "it took too long")
+    taking, sending = Taking(), Sending()
+    for number in range(STRIKES_MAX - 1):
+        taking.link.say(LaneOffer(ticket=bytes([number]) * 16, transfer=ID, size=5, files=2))
+        taking.answer(PrepareStage, hung)
+        answer = [each for each in taking.link_frames() if isinstance(each, LaneAnswer)][-1]
+        assert (answer.ticket[0], answer.code) == (number, "busy")
+        assert shown(taking) == ("queued", "it took too long; it will be tried again")
+        sending.answer(Inspect, hung)
+        assert shown(sending) == ("queued", "it took too long")
+        sending.bench.wait(limits.BACKOFF_FIRST_S * 2**number)
+    taking.link.say(LaneOffer(ticket=b"t" * 16, transfer=ID, size=5, files=2))
+    taking.answer(PrepareStage, hung)
+    sending.answer(Inspect, hung)
+    assert (taking.row.state, sending.row.state) == ("failed", "failed")

@@ -22,7 +22,7 @@ from tntd.node.preferences import Preferences
 from tntd.node.transfers import Moving, Transfers
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
-from tntd.tasks import AWAY, PASSING, SICK, Answer, Failed, Inspected, PrepareStage
+from tntd.tasks import AWAY, OPEN, PASSING, SICK, Answer, Failed, Inspected, PrepareStage
 from tntd.wire.frames import (
     Body,
     Cancel,
@@ -335,7 +335,7 @@ class Incoming:
         row, route = self._rows.get(moving.row), self._core.routes.get(moving.contact)
         if row is None or self._transfers.moving.get(moving.row) is not moving:
             return
-        if isinstance(answer, Failed) and answer.code in PASSING:
+        if isinstance(answer, Failed) and (answer.code in PASSING or self._hung(row, answer)):
             full = answer.code in ("ENOSPC", "EDQUOT")
             self._try_again(moving, row, "not enough free space" if full else answer.text)
             return
@@ -365,6 +365,12 @@ class Incoming:
                 received=row.bytes_sent,
             ),
         )
+
+    def _hung(self, row: TransferRow, failed: Failed) -> bool:
+        """Whether our disk only did not answer, and not too often: it costs all others minutes."""
+        if failed.code in OPEN:
+            self._strikes[row.row] = self._strikes.get(row.row, 0) + 1
+        return failed.code in OPEN and self._strikes[row.row] < STRIKES_MAX
 
     def _job(self, moving: Moving, row: TransferRow, stage: Inspected) -> Inbound:
         number, after, done = row.number, row.after, row.bytes_done

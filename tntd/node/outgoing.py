@@ -20,7 +20,7 @@ from tntd.node.transfers import Moving, Transfers
 from tntd.node.waits import Waits
 from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
-from tntd.tasks import PASSING, Answer, Entry, Failed, Inspect, Inspected
+from tntd.tasks import OPEN, PASSING, Answer, Entry, Failed, Inspect, Inspected
 from tntd.wire.frames import (
     KIND_NUMBERS,
     Asking,
@@ -39,7 +39,7 @@ from tntd.wire.frames import (
 LANE_ANSWER_TIMEOUT_S = 20.0  # the receiver opens one file; a spinning disk may sleep first
 _WAITS_FOR_LANE = frozenset({"", "broken", "busy", "full"})  # codes of who waits for a lane
 OFFERED_KEPT_MAX = 1024
-STRIKES_MAX = 3  # tries that ended in broken bytes, before the transfer fails
+STRIKES_MAX = 3  # tries that ended in broken bytes, or a disk that hung, before it fails
 ENDED_MAX = 4  # answers that it is over, before we believe that they will not say how
 FATES_TAKEN_MAX = 100_000  # files that did not arrive, told by the receiver of one transfer
 
@@ -290,7 +290,7 @@ class Outgoing:
         if grew and not row.growing:
             self._look(moving, row)  # it has ended since it was looked at
             return
-        if isinstance(answer, Failed) and answer.code in PASSING:
+        if isinstance(answer, Failed) and (answer.code in PASSING or self._hung(row, answer)):
             self._wait(moving, answer.text)
             return
         if not isinstance(answer, Inspected):
@@ -318,6 +318,12 @@ class Outgoing:
         if not route.dialled and contact is not None:
             # The receiver dials as soon as it has answered, so the ticket must be known here.
             self._transfers.open_lane(moving, route, contact, self._job(row))
+
+    def _hung(self, row: TransferRow, failed: Failed) -> bool:
+        """Whether the disk only did not answer, and not too often: it costs all others minutes."""
+        if failed.code in OPEN:
+            self._strikes[row.row] = self._strikes.get(row.row, 0) + 1
+        return failed.code in OPEN and self._strikes[row.row] < STRIKES_MAX
 
     def _job(self, row: TransferRow) -> Outbound:
         assert row.source is not None
