@@ -262,6 +262,19 @@ def test_a_walk_that_began_anew_has_no_negative_rate() -> None:
 # -- lanes --------------------------------------------------------------------------------
 
 
+def test_a_lane_that_is_answered_again_in_its_middle_goes_on_as_it_began() -> None:
+    """What has gone out would be forgotten, at the cost of a look at all of it each time."""
+    sending = Sending()
+    lane = sending.open()
+    ticket = sending.bench.lanes[lane].ticket
+    found = (Entry(b"a", 2, "waiting"), Entry(b"b", 3, "waiting"))
+    sending.bench.turn(LaneEntries(lane, found, 3, b"b", 5))
+    sending.link.say(LaneAnswer(ticket=ticket, transfer=sending.row.id, code=""))
+    assert (sending.row.state, sending.row.kept) == ("active", 2)
+    sending.link.say(LaneAnswer(ticket=ticket, transfer=sending.row.id, code="broken"))
+    assert sending.row.state == "queued"
+
+
 def test_a_lane_that_is_answered_twice_is_opened_once() -> None:
     sending = Sending()
     sending.word()

@@ -359,6 +359,8 @@ class Outgoing:
             return
         if row is None or moving is None or moving.ticket != frame.ticket or route is None:
             return
+        if not frame.code and not self._core.timers.has(("offer", row.row)):
+            return  # answered before
         self._core.timers.cancel(("offer", row.row))
         if not frame.code:
             self.waits.took(contact.row)
