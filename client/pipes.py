@@ -24,6 +24,7 @@ from tntd.limits import MIB
 
 from .failures import OutputLost, Refused
 from .render import LANDING, SPOOLED
+from .steps import typed_path
 
 PIECE_BYTES: Final = 1 * MIB
 _SLASHES: Final = tuple(filter(None, (os.sep, os.altsep)))
@@ -146,7 +147,7 @@ def drop_folder(folder: str | Path) -> None:
 
 def _target(output: str) -> Path:
     try:
-        path = Path(output).expanduser().absolute()
+        path = typed_path(output).absolute()
     except RuntimeError as error:
         raise Refused(f"{output} is no usable path: {error}") from error
     if output.endswith(_SLASHES) and not path.is_dir():

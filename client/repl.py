@@ -16,7 +16,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 from prompt_toolkit import PromptSession
@@ -47,6 +46,7 @@ from .repl_model import Model
 from .repl_outgoing import Outgoing
 from .repl_screen import STYLE, Screen
 from .repl_texts import Texts
+from .steps import typed_path
 from .terminal import complain
 from .verbs_talk import is_too_long, whole_text
 
@@ -242,7 +242,7 @@ class Repl:
 def exists(path: str) -> bool:
     """Whether a typed path is there."""
     try:
-        return os.path.lexists(Path(path).expanduser())
+        return os.path.lexists(typed_path(path))
     except (OSError, RuntimeError, ValueError):
         return False
 

@@ -20,6 +20,7 @@ from tntd.control.visible import visible
 
 from . import figures, render
 from .repl_model import RUNNING, Model
+from .steps import typed_path
 from .verbs import VERBS, Argument, Kind, Verb, Where, verbs_of
 from .verbs_settings import DEFAULT
 from .words import ends_inside, quoted, split
@@ -172,7 +173,7 @@ def paths(typed: str, width: int) -> Iterator[Completion]:
     characters of the line."""
     head, tail = os.path.split(typed)
     try:
-        folder = Path(head or ".").expanduser()
+        folder = typed_path(head or ".")
         with os.scandir(folder) as entries:
             found = sorted(
                 (entry.name, entry.is_dir())

@@ -190,6 +190,14 @@ def new_ref() -> str:
     return secrets.token_hex(16)
 
 
+def typed_path(text: str) -> Path:
+    """A path as it was typed: what is there under that very name, else with a `~` at its beginning
+    replaced.  So `./~` never is the home folder, and `~name` is a name where no user is called so.
+    """
+    # pathlib would take the "./" away first, and fails where there is no such user.
+    return Path(text if os.path.lexists(text) else os.path.expanduser(text))  # noqa: PTH111
+
+
 def given_path(text: str) -> str | dict[str, str]:
     """A path as the daemon takes it: absolute, its last name kept even where it is a link.
 
@@ -199,7 +207,7 @@ def given_path(text: str) -> str | dict[str, str]:
     if not text:
         raise Refused("an empty path is no file; name one")
     try:
-        path = Path(text).expanduser()
+        path = typed_path(text)
         bare = path.name in ("", "..") or text.endswith("/.")
         whole = str(path.resolve() if bare else path.parent.resolve() / path.name)
     except (OSError, RuntimeError, ValueError) as error:

@@ -90,3 +90,11 @@ def complete(completer: ReplCompleter, line: str) -> list[str]:
 )
 def test_completions(completer: ReplCompleter, line: str, expected: list[str]):
     assert sorted(complete(completer, line)) == sorted(expected)
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_no_home(completer: ReplCompleter):
+    Path("~draft").mkdir()
+    Path("~draft/one.txt").touch()
+    assert complete(completer, "/send bob ~") == ["/send bob ~draft/"]
+    assert complete(completer, "/send bob ~draft/") == ["/send bob ~draft/one.txt"]
+    assert complete(completer, "/send bob ./~draft/") == ["/send bob ./~draft/one.txt"]

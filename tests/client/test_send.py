@@ -73,6 +73,26 @@ def test_a_folder_goes_as_a_path_without_its_slash(folder: Path):
     assert "photos" in daemon.repl("transfer", "photos/", current="bob")
 
 
+def test_a_tilde_is_home_only_where_no_name_begins_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", "/home/alice")
+    for name in ("~", "~draft"):
+        (folder / name).mkdir()
+    daemon = fake()
+    typed = ["./~", "~", "~draft", "~/x", "./~/x", "~no such user/x"]
+    daemon.tnt("send", "bob", *typed)
+    here = os.path.realpath(folder)
+    assert daemon.asked[0][1]["paths"] == [
+        f"{here}/~",
+        f"{here}/~",
+        f"{here}/~draft",
+        "/home/alice/x",
+        f"{here}/~/x",
+        f"{here}/~no such user/x",
+    ]
+
+
 def test_several_contacts_with_commas():
     daemon = fake()
     shown = daemon.tnt("send", "bob,carol,bob", "photos", "x")
