@@ -92,8 +92,12 @@ def make_landing(spool: str | None, output: str) -> str:
     if output == "-":
         _check_output()
         return str(private_folder(spool))
-    target = _target(output)
-    if target.is_dir() and not target.is_symlink():
+    try:
+        target = _target(output)
+        is_folder = target.is_dir() and not target.is_symlink()
+    except OSError as error:
+        raise Refused(f"{output} is no usable place: {error.strerror}; choose another") from error
+    if is_folder:
         raise Refused(
             f"{output} is a folder; name what is to be in it, such as {output.rstrip('/')}/NAME"
         )
@@ -129,8 +133,8 @@ def deliver(transfer: Transfer, output: str) -> None:
         with source.open("rb") as file:
             _print(file, source)
         return
-    target = _target(output)
     try:
+        target = _target(output)
         _move(source, target)
     except FileExistsError as error:
         raise Refused(f"{output} is there by now; what arrived is kept as {source}") from error
@@ -146,10 +150,8 @@ def drop_folder(folder: str | Path) -> None:
 
 
 def _target(output: str) -> Path:
-    try:
-        path = typed_path(output).absolute()
-    except RuntimeError as error:
-        raise Refused(f"{output} is no usable path: {error}") from error
+    """Raises Refused, and OSError where it cannot be looked at."""
+    path = typed_path(output).absolute()
     if output.endswith(_SLASHES) and not path.is_dir():
         raise Refused(f"there is no folder {output}; make it first, or leave the slash out")
     if not path.parent.is_dir():

@@ -210,7 +210,12 @@ def given_path(text: str) -> str | dict[str, str]:
         path = typed_path(text)
         bare = path.name in ("", "..") or text.endswith("/.")
         whole = str(path.resolve() if bare else path.parent.resolve() / path.name)
-    except (OSError, RuntimeError, ValueError) as error:
+    except OSError as error:  # a relative path in a folder that was removed
+        raise Refused(
+            f"{text} is no usable path: {error.strerror}; go to a folder that is there, or name "
+            "the whole path"
+        ) from error
+    except (RuntimeError, ValueError) as error:
         raise Refused(f"{text} is no usable path: {error}") from error
     if len(whole) > PATH_CHARS_MAX:
         raise Refused(f"{text[:60]}... is no usable path: longer than {PATH_CHARS_MAX} characters")

@@ -124,6 +124,22 @@ def test_a_place_with_a_slash_is_a_folder(home: Path, pair: tuple[Daemon, Daemon
     assert [item["state"] for item in pair[1].rpc("transfers.list")["transfers"]] == ["offered"]
 
 
+def test_a_place_that_cannot_be_looked_at_is_refused(home: Path, pair: tuple[Daemon, Daemon]):
+    id_ = offered(*pair, home)
+    looped = home / "looped"
+    looped.symlink_to("looped")
+    get = ("get", "--name", "bob", id_, "-o")
+    for place in ("x" * 300, f"{'x' * 300}/y", f"{'x' * 300}/"):
+        failed(tnt(home, *get, place), 1, "no usable place", "too long; choose another")
+    failed(tnt(home, *get, f"{looped}/y"), 1, "there is no folder")
+    for words in ((*get, "x"), ("send", "--name", "alice", "bob", "x")):
+        gone = 'mkdir "$0" && cd "$0" && rmdir "$0" && exec "$@"'
+        done = run(["sh", "-c", gone, str(home / "gone"), *TNT, *words], home)
+        failed(done, 1, "x is no usable p", "No such file or directory; ")
+        assert "Errno" not in done.stderr
+    assert [item["state"] for item in pair[1].rpc("transfers.list")["transfers"]] == ["offered"]
+
+
 def test_a_message_of_odd_bytes_is_refused_and_an_emoji_arrives_in_any_locale(
     home: Path, pair: tuple[Daemon, Daemon]
 ):
