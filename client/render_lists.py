@@ -43,7 +43,7 @@ def cleaned(result: Cleaned) -> list[Line]:
     """What a clean-up led to."""
     what = "nothing unfinished was left behind"
     if result.removed:
-        what = figures.count(result.removed, "unfinished transfer")
+        what = figures.count(result.removed, "unfinished file")
         what = f"removed {what} ({figures.size(result.bytes)})"
     return [note(what), *(trouble(f"not looked at: {each}") for each in result.problems)]
 

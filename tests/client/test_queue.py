@@ -291,15 +291,15 @@ def test_a_daemon_that_repeats_its_page_does_not_hold_us_for_ever():
 
 def test_clean_says_what_went():
     daemon = FakeDaemon({"transfers.clean": Cleaned(removed=2, bytes=3 << 20)})
-    assert daemon.tnt("clean") == "* removed 2 unfinished transfers (3 MiB)\n"
-    assert daemon.repl("transfers", "clean") == "* removed 2 unfinished transfers (3 MiB)\n"
+    assert daemon.tnt("clean") == "* removed 2 unfinished files (3 MiB)\n"
+    assert daemon.repl("transfers", "clean") == "* removed 2 unfinished files (3 MiB)\n"
     assert json.loads(daemon.tnt("clean", json=True)) == {"removed": 2, "bytes": 3 << 20}
     with pytest.raises(UsageFailure, match="transfers clean takes no id"):
         daemon.tnt("transfers", "clean", "abc")
     odd = Cleaned(removed=1, bytes=5, problems=["/mnt/\x1bold: not a directory"])
     shown = FakeDaemon({"transfers.clean": odd}).tnt("clean").splitlines()
     assert shown == [
-        "* removed 1 unfinished transfer (5 B)",
+        "* removed 1 unfinished file (5 B)",
         "! not looked at: /mnt/\u241bold: not a directory",
     ]
     nothing = FakeDaemon({"transfers.clean": Cleaned(removed=0, bytes=0)})

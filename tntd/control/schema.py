@@ -201,8 +201,8 @@ class FileList(msgspec.Struct, kw_only=True):
 
 
 class Cleaned(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What was removed: so many unfinished files and folders, of so many bytes; and the folders
-    that could not be looked at, each with the reason."""
+    """What was removed: so many files, those in unfinished folders among them, of so many bytes;
+    and the folders that could not be looked at, each with the reason."""
 
     removed: int
     bytes: int
