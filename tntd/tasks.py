@@ -245,7 +245,8 @@ class Resolve(Task, tag="resolve", frozen=True):
 
 
 class Inspected(msgspec.Struct, frozen=True, tag="inspected", tag_field="is"):
-    """`kind` is "file", "folder" or "other"; `free` the free bytes of its file system."""
+    """`kind` is "file", "folder" or "other"; `free` the free bytes of its file system; `readable`
+    is told by Inspect alone."""
 
     kind: str
     size: int
@@ -255,6 +256,7 @@ class Inspected(msgspec.Struct, frozen=True, tag="inspected", tag_field="is"):
     inode: int
     executable: bool
     free: int
+    readable: bool = True
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):

@@ -186,6 +186,20 @@ def restart_as_others(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon.start()
 
 
+def test_what_cannot_be_read_is_not_queued(
+    daemon: Start, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, _ = pair(daemon, home)
+    restart_as_others(alice, monkeypatch)
+    (home / "folder").mkdir()
+    for shut in (make(home / "file", 10), home / "folder"):
+        shut.chmod(0)
+        with pytest.raises(harness.RpcError, match=f"{shut}: permission denied") as caught:
+            send(alice, "bob", make(home / "good", 10), shut)
+        assert caught.value.code == 6
+    assert alice.rpc("transfers.list")["transfers"] == []
+
+
 def test_a_folder_that_could_not_be_read_comes_again(
     daemon: Start, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

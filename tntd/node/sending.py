@@ -91,6 +91,9 @@ class Sending:
             kept = not (gone and self._parts.spooled(path))
             send.reply(path_error(path, answer) if kept else _not_kept(path))
             return
+        if not answer.readable:
+            send.reply(path_error(path, Failed("EACCES", "permission denied")))
+            return
         found = Found(path, answer)
         send.found.append(found)
         if answer.kind == "folder":

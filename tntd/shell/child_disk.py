@@ -152,7 +152,8 @@ def _answer(task: AnyTask | Warm, given: int | None) -> Answer:  # noqa: C901, P
 
 def inspect(task: Inspect) -> Inspected:
     """What is at a path, through symbolic links."""
-    return child_file.inspected(os.stat(_absolute(task.path)), child_file.free_bytes(task.path))
+    found, free = os.stat(_absolute(task.path)), child_file.free_bytes(task.path)
+    return child_file.inspected(found, free, readable=os.access(task.path, os.R_OK))
 
 
 def warm(descriptor: int, task: Warm) -> Done:

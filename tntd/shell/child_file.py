@@ -55,7 +55,9 @@ def must_be_file(found: os.stat_result) -> None:
         raise OSError(errno.EINVAL, "not a file")
 
 
-def inspected(found: os.stat_result, free: int, size: int | None = None) -> Inspected:
+def inspected(
+    found: os.stat_result, free: int, size: int | None = None, *, readable: bool = True
+) -> Inspected:
     """What was found, as an answer; `size` in place of what the system says."""
     kind = "other"
     if stat.S_ISREG(found.st_mode):
@@ -71,6 +73,7 @@ def inspected(found: os.stat_result, free: int, size: int | None = None) -> Insp
         inode=found.st_ino,
         executable=bool(found.st_mode & stat.S_IXUSR),
         free=free,
+        readable=readable,
     )
 
 
