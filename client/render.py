@@ -208,7 +208,7 @@ def connected(contact: Contact, slash: str = "") -> Line:
 
 def transfer_what(transfer: Transfer) -> str:
     """Name and size: "photo.jpg (1.2 MiB)", "photos (212 files, 1.2 GiB)"."""
-    name, size = visible(transfer.name), figures.size(transfer.bytes_total)
+    name, size = visible(transfer.name), figures.size(bytes_known(transfer))
     if transfer.counting and is_one_file(transfer):
         return f"{name} (at least {size})"
     if transfer.counting:
@@ -216,6 +216,14 @@ def transfer_what(transfer: Transfer) -> str:
         return f"{name} ({found if transfer.files else 'being counted'})"
     many = "" if is_one_file(transfer) else f"{figures.count(transfer.files, 'file')}, "
     return f"{name} ({many}{size})"
+
+
+def bytes_known(transfer: Transfer) -> int:
+    """Its size; or at least so much, where it is still counted: of a pipe, and of a large folder,
+    more may be here than was told."""
+    if not transfer.counting:
+        return transfer.bytes_total
+    return max(transfer.bytes_total, transfer.bytes_done)
 
 
 def transfer_percent(transfer: Transfer) -> int:

@@ -14,7 +14,7 @@ from tntd.control.schema import Transfer
 from tntd.control.visible import visible
 
 from . import figures
-from .render import WAITING, is_one_file, transfer_percent, waiting_words
+from .render import WAITING, bytes_known, is_one_file, transfer_percent, waiting_words
 
 _BAR_CELLS: Final = 24
 _BAR_CELLS_MIN: Final = 6
@@ -90,7 +90,7 @@ def _bar(transfer: Transfer, cells: int) -> str:
 
 def _numbers(transfer: Transfer) -> str:
     """How far, in numbers: " 43%  1.2 GiB of 3 GiB, 2 failed"."""
-    done, total = figures.size(transfer.bytes_done), figures.size(transfer.bytes_total)
+    done, total = figures.size(transfer.bytes_done), figures.size(bytes_known(transfer))
     failed = ""
     if transfer.failed and transfer.state not in WAITING and not is_one_file(transfer):
         failed = f", {transfer.failed:,} failed"

@@ -189,6 +189,12 @@ def test_a_bar_while_a_folder_is_counted_claims_no_percent():
     assert bar == "a.bin  32 MiB of at least 64 MiB, 1 failed  12.3 MiB/s"
 
 
+def test_of_a_pipe_there_is_at_least_what_has_arrived():
+    pipe = transfer(counting=True, direction="in", bytes_total=0, eta_s=None)
+    assert render.transfer_what(pipe) == "a.bin (at least 32 MiB)"
+    assert transfer_bar(pipe) == "a.bin  32 MiB of at least 32 MiB  12.3 MiB/s"
+
+
 def test_the_connected_line_says_what_to_do_next():
     shown = render.plain(render.connected(contact(), "/"))
     assert shown == "* connected to bob (k7d2a-x3f9q)   verify with /verify bob"
