@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fuzz.test_findings_transfers import Play, Sending, Taking
-from tntd.events import LaneEntries, LaneProgressed
+from tntd.events import LaneEntries, LaneFailed, LaneProgressed
 
 MIB = 1024 * 1024
 
@@ -31,6 +31,22 @@ def test_a_transfer_that_stands_still_says_so_by_itself() -> None:
     sending.bench.wait(10.0)  # the node itself asked to be woken
     told = [each["params"]["transfer"] for each in sending.bench.lines[client]]
     assert [(each["rate"], each.get("eta_s")) for each in told] == [(0, None)]
+
+
+def test_a_new_lane_does_not_go_back_to_nothing() -> None:
+    sending = Sending(tree=False)
+    lane = sending.open()
+    sending.bench.turn(LaneProgressed(lane, 3, 3))
+    sending.end_lane(LaneFailed(lane, "cut", "the connection was cut"))
+    sending.bench.wait(60.0)
+    lane = sending.open()
+    sending.bench.turn(LaneProgressed(lane, 0, 1))
+    found = sending.bench.node._queue.transfers.show(sending.row)
+    assert (found.state, found.bytes_done) == ("active", 3)
+    sending.bench.turn(LaneProgressed(lane, 1, 2))
+    assert sending.bench.node._queue.transfers.show(sending.row).bytes_done == 1
+    sending.end_lane(LaneFailed(lane, "cut", "the connection was cut"))
+    assert sending.row.bytes_done == 1
 
 
 def test_what_is_found_there_is_no_speed() -> None:

@@ -228,7 +228,8 @@ class Transfers:
         if moving is not None:
             moving.bytes_sent = event.bytes_sent
             self._note_rate(moving)
-            self.note_done(moving, event.bytes_done)
+            # A sender has 0 until its receiver says where it goes on: what was known holds so long.
+            self.note_done(moving, event.bytes_done or moving.bytes_done)
             return
         closed = self._closed.get(event.lane)
         row = None if closed is None else self._rows.get(closed.row)
