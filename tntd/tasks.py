@@ -196,12 +196,14 @@ class MergeStage(Task, tag="merge_stage", frozen=True):
     """disk: move the files of a stage into the folder `into` (of that inode) below `folder`,
     never in place of anything, and sync.  The stage is removed where nothing is left in it.
     UNSURE where some may have been moved: to be asked again.
-    -> Unpacked (what could not be moved, as failed; of that as much as fits an answer)"""
+    -> Unpacked (what could not be moved, as failed, behind the first `told` of that; `number` of
+    it in all: where that is more than what was told by now, ask again)"""
 
     folder: bytes
     name: bytes
     into: bytes
     inode: int
+    told: int = 0
 
 
 class CleanStages(Task, tag="clean_stages", frozen=True):

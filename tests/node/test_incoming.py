@@ -7,7 +7,18 @@ from tntd.effects import Inbound
 from tntd.events import LaneEntries, LaneFailed, LaneFinished, LaneOpened
 from tntd.node.outgoing import STRIKES_MAX
 from tntd.node.present import item_id
-from tntd.tasks import DiscardPart, Done, Inspect, Inspected, PrepareStage
+from tntd.tasks import (
+    DiscardPart,
+    Done,
+    Entry,
+    Failed,
+    Inspect,
+    Inspected,
+    MergeStage,
+    PrepareStage,
+    Publish,
+    Unpacked,
+)
 from tntd.wire.frames import LaneAnswer, LaneOffer, Offer
 
 FREE = Inspected("folder", 0, 1, 1, 1, 1, False, 1 << 50)
@@ -100,3 +111,34 @@ def test_what_broke_too_often_and_is_sent_again_may_break_as_often_again() -> No
     taking.open()
     taking.end_lane(LaneFailed(taking.lane, "cut", "the connection was cut"))
     assert taking.row.state == "queued"
+
+
+def test_what_folders_under_way_still_need_is_not_free_for_another() -> None:
+    """Else each of them would fill the disk up to where none of them can end."""
+    taking = Taking()
+    taking.open()
+    taking.bench.turn(LaneEntries(taking.lane, (), 2, b"a", 2))
+    for kind, other in (("folder", b"y" * 16), ("file", b"z" * 16)):
+        more = {"kind": kind, "name": b"n", "size": 9, "files": 1}
+        taking.say(Offer(transfer=other, mtime_ns=1, executable=False, **more))  # type: ignore[arg-type]
+        taking.answer(Inspect, FREE)
+        taking.link.say(LaneOffer(ticket=b"u" * 16, transfer=other, size=9, files=1))
+        request = taking.answer(PrepareStage, Failed("ENOSPC", "no space"))
+        reserve = taking.bench.node._core.settings.reserve_bytes
+        assert (request.size, request.reserve) == (9, reserve + 5 - 2)
+        row = taking.bench.store.transfers.by_id(1, other)
+        assert row is not None and row.state == "queued"
+        assert "not enough free space" in (row.error or "")
+
+
+def test_all_that_could_not_be_moved_into_a_folder_is_known() -> None:
+    """However many answers that takes."""
+    taking = Taking()
+    taking.came(Entry(b"a", 5, "verified"), *[Entry(n, 1, "failed", "no") for n in (b"b", b"c")])
+    taking.answer(Publish, STAGE)
+    taking.steer("again")
+    taking.came(*[Entry(name, 1, "verified") for name in (b"b", b"c")])
+    one = taking.answer(MergeStage, Unpacked([Entry(b"b", 1, "failed", "taken")], 2, b"", 0))
+    two = taking.answer(MergeStage, Unpacked([Entry(b"c", 1, "failed", "taken")], 2, b"", 0))
+    assert (one.told, two.told) == (0, 1)
+    assert (taking.row.state, taking.row.failed) == ("failed", 2)

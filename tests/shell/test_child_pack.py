@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,18 @@ from tntd import limits
 from tntd.machines import pack_record, tree
 from tntd.machines.pack_record import PackedEntry
 from tntd.shell import child_disk, child_folder, child_pack, child_tree
-from tntd.tasks import Answer, AnyTask, Counted, CountTree, Entry, Failed, Pack, Packed
+from tntd.tasks import (
+    Answer,
+    AnyTask,
+    Counted,
+    CountTree,
+    Entry,
+    Failed,
+    Inspect,
+    Inspected,
+    Pack,
+    Packed,
+)
 
 MTIME_NS = 1_600_000_000_123_456_700
 SMALL = limits.PACK_FILE_BYTES_MAX
@@ -469,3 +481,13 @@ def test_count(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         counts.append(answer)
     assert counts[-1] == Counted(10, 45, True) and len(counts) > 10
     assert [count.files for count in counts] == sorted(count.files for count in counts)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is such a folder on Linux only")
+def test_what_the_system_makes_up_is_not_sent_as_an_empty_file() -> None:
+    """It has no size before it is read."""
+    sender = Sender(Path("/proc/sys/kernel/random")).all()
+    assert sender.fates and {each.state for each in sender.fates} == {"skipped"}
+    assert not any(kind == "file" for kind, _ in sender.walked())
+    answer, _ = do(Inspect(b"/proc/cpuinfo"))
+    assert isinstance(answer, Inspected) and answer.kind == "other"

@@ -645,7 +645,7 @@ def test_what_was_moved_is_not_forgotten(place: Place, monkeypatch: pytest.Monke
         fail_syncs_of_folders(patch)
         for _ in range(3):
             assert code(task) == "UNSURE"
-    answer = Unpacked([Entry(b"taken", 1, "failed", tree.TAKEN_THERE)], 0, b"", 0)
+    answer = Unpacked([Entry(b"taken", 1, "failed", tree.TAKEN_THERE)], 1, b"", 0)
     assert do(task) == answer == do(task)
     assert (final / "moved").read_bytes() == b"x"
 
@@ -692,16 +692,22 @@ def test_merge_stopped_between_link_and_unlink(
     assert sorted(os.listdir(final)) == ["f", "g"] and (final / "f").stat().st_nlink == 1
 
 
-def test_a_merge_tells_what_fits_an_answer(place: Place) -> None:
+def test_a_merge_tells_as_much_at_once_as_fits_an_answer(place: Place) -> None:
     place.prepare()
     final = place.path / "final"
     final.mkdir()
-    for number in range(3000):
-        name = f"{number:0250}"
+    names = {f"{number:0250}" for number in range(3000)}
+    for name in names:
         (place.stage / name).touch()
         (final / name).write_bytes(b"mine")
-    answer = do(MergeStage(place.bytes, b"stage", b"final", final.stat().st_ino))
-    assert isinstance(answer, Unpacked) and 1000 < len(answer.entries) < 3000
+    told: list[bytes] = []
+    while len(told) < len(names):
+        task = MergeStage(place.bytes, b"stage", b"final", final.stat().st_ino, len(told))
+        answer = do(task)
+        assert isinstance(answer, Unpacked) and answer.number == len(names)
+        assert 0 < len(answer.entries) < 2500
+        told += [each.path for each in answer.entries]
+    assert {os.fsdecode(path) for path in told} == names and len(told) == len(names)
 
 
 # -- a way that is swapped ------------------------------------------------------------------

@@ -43,7 +43,7 @@ from tntd.wire.frames import Fates, FileState, LaneAnswer, Result
 
 SWEPT_AT_ONCE = 8192  # files of which a child is told at once
 NO_BOOT = b"none"  # only what was synced is to be relied on, as after a start of the machine
-FATES_TOLD_MAX = 1024  # files that did not arrive, told one by one; the counts tell of the rest
+FATES_TOLD_MAX = 10_000  # files that did not arrive, told one by one; the counts tell of the rest
 
 
 class Arriving:
@@ -197,10 +197,10 @@ class Arriving:
         else:
             self._merge(self._transfers.move(row, "active", merging=1))
 
-    def _merge(self, row: TransferRow) -> None:
+    def _merge(self, row: TransferRow, told: int = 0) -> None:
         assert row.folder is not None and row.chosen is not None
-        request = MergeStage(row.folder, self._parts.name(row), row.chosen, row.inode)
-        self._core.ask(request, lambda answer: self._merged(row.row, answer))
+        request = MergeStage(row.folder, self._parts.name(row), row.chosen, row.inode, told)
+        self._core.ask(request, lambda answer: self._merged(row.row, told, answer))
 
     # -- under a new name ----------------------------------------------------------------
 
@@ -272,12 +272,16 @@ class Arriving:
 
     # -- into what is there --------------------------------------------------------------
 
-    def _merged(self, transfer: int, answer: Answer) -> None:
+    def _merged(self, transfer: int, told: int, answer: Answer) -> None:
         row = self._rows.get(transfer)
         if row is None or row.ended:
             return
         if isinstance(answer, Unpacked):
             self._core.store.trees.put(row.row, answer.entries)
+            told += len(answer.entries)
+            if answer.entries and told < answer.number:
+                self._merge(row, told)
+                return
             self._done(row, again=0, merging=0)
             self._parts.discard(row)  # what could not be moved is still in it
         elif isinstance(answer, Failed) and answer.code in OPEN | PASSING:

@@ -292,9 +292,10 @@ class Incoming:
             told = {"size": frame.size, "files": frame.files if row.tree else 1}
         self._rows.update(row.row, part=1, folder=folder, **told)
         self._transfers.hear_count(row, frame.sent)
+        reserve = self._core.settings.reserve_bytes + self._transfers.to_come(folder)
         moving = self._transfers.open_moving(row)
         moving.ticket = frame.ticket
-        size, reserve = int(told.get("size", row.size)), self._core.settings.reserve_bytes
+        size = int(told.get("size", row.size))
         to_come = max(0, size - row.bytes_done) if row.tree else size
         name = self._parts.name(row)
         request = PrepareStage(folder, name, row.tree, to_come, reserve)

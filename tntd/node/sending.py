@@ -214,7 +214,10 @@ def path_error(path: bytes, answer: Answer) -> CommandError:
     """Why a path cannot be sent."""
     shown = show_path(path)[0]
     if isinstance(answer, Inspected):
-        hint = "devices, pipes and sockets cannot be sent"
+        hint = (
+            "devices, pipes, sockets and what the system tells in files such as those of /proc "
+            "cannot be sent; send what comes out of them: ... | tnt send WHO - --as NAME"
+        )
         return CommandError(Code.PATH, f"{shown} is no regular file and no folder", hint)
     text = answer.text if isinstance(answer, Failed) else "cannot be looked at"
     return CommandError(Code.PATH, f"{shown}: {text}", "check the path and its permissions")

@@ -162,6 +162,16 @@ class Transfers:
         settings = self._core.settings
         return mine < settings.transfers_per_contact_max and len(same) < settings.transfers_max
 
+    def to_come(self, folder: bytes) -> int:
+        """Bytes that folders under way to this place still need; for single files they are set
+        aside there."""
+        count = 0
+        for moving in self.moving.values():
+            row = None if moving.outgoing else self._rows.get(moving.row)
+            if row is not None and row.tree and row.folder == folder:
+                count += max(0, row.size - moving.bytes_done)
+        return count
+
     def move(self, row: TransferRow, state: str, **changes: object) -> TransferRow:
         """Change the state (and other columns) of a transfer, and tell of it."""
         if row.state != state:

@@ -17,7 +17,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import Final
+
+import msgspec
 
 from tntd import limits
 from tntd.errors import RemoteError
@@ -151,9 +154,18 @@ def _answer(task: AnyTask | Warm, given: int | None) -> Answer:  # noqa: C901, P
 
 
 def inspect(task: Inspect) -> Inspected:
-    """What is at a path, through symbolic links."""
+    """What is at a path, through symbolic links; a file of the system is not told as a file."""
     found, free = os.stat(_absolute(task.path)), child_file.free_bytes(task.path)
-    return child_file.inspected(found, free, readable=os.access(task.path, os.R_OK))
+    readable = os.access(task.path, os.R_OK)
+    seen = child_file.inspected(found, free, readable=readable)
+    if seen.kind == "file" and sys.platform == "linux":
+        descriptor = os.open(task.path, os.O_PATH | os.O_CLOEXEC)  # nothing happens to it
+        try:
+            if child_file.is_of_the_system(descriptor):
+                return msgspec.structs.replace(seen, kind="other")
+        finally:
+            os.close(descriptor)
+    return seen
 
 
 def warm(descriptor: int, task: Warm) -> Done:

@@ -17,6 +17,10 @@ from typing import Final
 from tntd.tasks import Inspected
 
 TMPFS_MAGICS: Final = frozenset({0x01021994, 0x858458F6})  # tmpfs, ramfs
+# What the system tells as files: proc, sysfs, debugfs, tracefs, securityfs, cgroup, cgroup2.
+_SYSTEM_MAGICS: Final = frozenset(
+    {0x9FA0, 0x62656572, 0x64626720, 0x74726163, 0x73636673, 0x27E0EB, 0x63677270}
+)
 NO_SUCH_CALL: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 # Of copy_file_range: between these files, or on this system, there is none.
 NO_SUCH_COPY: Final = NO_SUCH_CALL | {errno.EXDEV, errno.EPERM, errno.EBADF, errno.ETXTBSY}
@@ -139,6 +143,11 @@ def file_system(descriptor: int) -> int:
 def is_in_memory(descriptor: int) -> bool:
     """Whether the file system of an open file has no disk to wait for."""
     return file_system(descriptor) in TMPFS_MAGICS
+
+
+def is_of_the_system(descriptor: int) -> bool:
+    """Whether what is in an open file is made when it is read: its size says nothing."""
+    return file_system(descriptor) in _SYSTEM_MAGICS
 
 
 def reserve(descriptor: int, size: int) -> None:

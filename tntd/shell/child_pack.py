@@ -23,7 +23,7 @@ from blake3 import blake3
 from tntd import limits
 from tntd.machines import pack_record, tree
 from tntd.machines.pack_record import CHUNK, FILE_END, FILE_END_BYTES
-from tntd.shell import child_tree
+from tntd.shell import child_file, child_tree
 from tntd.shell.child_folder import COMMON_FLAGS
 from tntd.shell.child_tree import Found, Kept, Walk
 from tntd.shell.files import words
@@ -32,6 +32,7 @@ from tntd.tasks import Entry, Large, Pack, Packed
 _STEP_S: Final = limits.COUNT_STEP_S
 _CHUNKS_OF_FILE: Final = 3
 _WINDOWS: Final = os.name == "nt"
+_OF_THE_SYSTEM: Final = "the system makes up what is in it, and it has no size"
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE})  # says nothing of the file
 
 _walks: Kept[Walk] = Kept()
@@ -258,6 +259,8 @@ def _put_file(record: _Record, number: int, found: Found) -> tuple[bool, int | N
         if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.EINVAL, tree.CHANGED)
         size = before.st_size
+        if not size and child_file.is_of_the_system(descriptor):
+            return _put_left_out(record, number, "skipped", found.path, _OF_THE_SYSTEM), None, None
         if size > limits.PACK_FILE_BYTES_MAX:
             keep = True
             return True, descriptor, _large(found.path, before)

@@ -268,28 +268,30 @@ def merge_stage(task: MergeStage) -> Unpacked:
         if target.status().st_ino != task.inode:
             raise OSError(errno.ESTALE, "")
         try:
-            fates = _merge_into(target, folder, task.name)
+            fates, count = _merge_into(target, folder, task)
         except FileNotFoundError as error:  # somebody is at work there
             raise Unsure(error.errno, "") from error
         folder.remove_child(PART_FOLDER)
-    return Unpacked(fates, 0, b"", 0)
+    return Unpacked(fates, count, b"", 0)
 
 
-def _merge_into(target: Folder, folder: Folder, name: bytes) -> list[Entry]:
+def _merge_into(target: Folder, folder: Folder, task: MergeStage) -> tuple[list[Entry], int]:
+    """What could not be moved, as far as it is to be told, and how much that is in all."""
     fates: list[Entry] = []
+    count = 0
     parts = _find_child(folder, PART_FOLDER)
     if parts is None:
         _sync_tree(target)  # done before
-        return fates
+        return fates, count
     with parts:
-        stage = _find_child(parts, name)
+        stage = _find_child(parts, task.name)
         if stage is not None:
             with stage:
-                fates = _merge(stage, target)
+                fates, count = _merge(stage, target, task.told)
         _sync_tree(target)
-        parts.remove_child(name)
+        parts.remove_child(task.name)
         parts.sync()
-    return fates
+    return fates, count
 
 
 def _find_child(folder: Folder, name: bytes) -> Folder | None:
@@ -299,27 +301,29 @@ def _find_child(folder: Folder, name: bytes) -> Folder | None:
         return None
 
 
-def _merge(stage: Folder, target: Folder) -> list[Entry]:
+def _merge(stage: Folder, target: Folder, told: int) -> tuple[list[Entry], int]:
     """Move all that can be moved; what is left.  Once more where something went: a listing may
     miss what moved while it was read."""
     while True:
-        merge = _Merge(stage, target)
+        merge = _Merge(stage, target, told)
         merge.run()
         if not merge.moved:
-            return merge.fates
+            return merge.fates, merge.left
 
 
 class _Merge:
     """One pass over a stage."""
 
-    def __init__(self, stage: Folder, target: Folder) -> None:
+    def __init__(self, stage: Folder, target: Folder, told: int) -> None:
         # Folders on the way down, each with where its contents go (None: nowhere), its open
         # listing, its path, and its name.
         self._way: list[tuple[Folder, Folder | None, Listing, bytes, bytes]] = [
             (stage, target, stage.scan(), b"", b"")
         ]
+        self._told = told
         self._bytes = 0
         self._compared = 0
+        self.left = 0
         self.moved = False
         self.fates: list[Entry] = []
 
@@ -403,6 +407,9 @@ class _Merge:
             self._way[-1][0].remove_child(name)
 
     def _fail(self, path: bytes, size: int) -> None:
+        self.left += 1
+        if self.left <= self._told:
+            return  # a listing that nothing changes has the same order each time
         self._bytes += len(path) + 64
         if self._bytes <= _FATES_BYTES_MAX:
             self.fates.append(Entry(path, size, "failed", tree.TAKEN_THERE))
