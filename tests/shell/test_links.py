@@ -8,9 +8,13 @@ import itertools
 import os
 import select
 import socket
+import struct
 import termios
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from sides import PeerSide, read_all, spin_turns, spin_until
 from tntd import limits
@@ -490,3 +494,61 @@ def test_a_flood_of_cuts_is_a_line_and_a_summary(caplog: pytest.LogCaptureFixtur
     side.clock.ahead *= 3
     spin_turns(2, side)
     assert len(caplog.records) == 2
+
+
+class KeyUpdates:
+    """TLS records that OpenSSL does not make by itself: one byte of data after another, before
+    each a new key and the request for one (RFC 8446 4.6.3), which has to be answered."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._renew()
+
+    def next(self, byte: bytes) -> bytes:
+        update = self._record(b"\x18\0\0\1\1", 22)
+        self._secret = self._expand(b"traffic upd", 48)
+        self._renew()
+        return update + self._record(byte, 23)
+
+    def _renew(self) -> None:
+        self._key, self._iv = AESGCM(self._expand(b"key", 32)), self._expand(b"iv", 12)
+        self._count = 0
+
+    def _record(self, data: bytes, kind: int) -> bytes:
+        nonce = (int.from_bytes(self._iv, "big") ^ self._count).to_bytes(12, "big")
+        self._count += 1
+        head = struct.pack(">BHH", 23, 0x0303, len(data) + 17)
+        return head + self._key.encrypt(nonce, data + bytes([kind]), head)
+
+    def _expand(self, label: bytes, size: int) -> bytes:
+        info = struct.pack(">HB", size, 6 + len(label)) + b"tls13 " + label + b"\0"
+        return HKDFExpand(hashes.SHA384(), size, info).derive(self._secret)
+
+
+def test_answers_to_key_updates_do_not_pile_up_for_who_does_not_read_them() -> None:
+    side, keys = PeerSide(), list[bytes]()
+    side.tls._dialling.set_keylog_callback(lambda _, line: keys.append(line))
+    dialler = RawDialler(side)
+
+    def opened() -> bool:
+        dialler.exchange()
+        return bool(side.of(LinkOpened))
+
+    spin_until(opened, side)
+    (link,) = side.links._links.values()
+    side.links.authenticated(Authenticated(link.number, False))
+    link._stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    (secret,) = [line.split()[2] for line in keys if line.startswith(b"CLIENT_TRAFFIC_SECRET_0")]
+    updates = KeyUpdates(bytes.fromhex(secret.decode()))
+    data = bytearray(b"".join(updates.next(byte.to_bytes()) for byte in frame(bytes(3000)) * 40))
+
+    def closed() -> bool:
+        if data:
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                del data[: dialler.sock.send(data)]
+        assert link._stream.queued < 2 * limits.STRANGER_BUFFER_BYTES_MAX
+        return bool(side.of(LinkClosed))
+
+    spin_until(closed, side)
+    assert "does not take" in side.of(LinkClosed)[0].reason
+    dialler.sock.close()

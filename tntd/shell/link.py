@@ -21,6 +21,8 @@ from tntd.shell.stream import Stream, StreamEnded
 from tntd.shell.tls import PIECE_BYTES, TlsError, TlsSession
 from tntd.wire.frames import FrameReader
 
+_NOT_TAKEN = "the other side does not take what is sent to it"
+
 
 class Owner(Protocol):
     """Who keeps the links."""
@@ -101,7 +103,7 @@ class Link:
         self._unsent.append(data)
         self._unsent_bytes += len(data)
         if self._unsent_bytes + self._stream.queued > self._unsent_bytes_max:
-            self._owner.ended(self, "the other side does not take what is sent to it")
+            self._owner.ended(self, _NOT_TAKEN)
 
     def flush(self) -> None:
         """Encrypt what was sent in this turn, and let the socket take what it will."""
@@ -146,6 +148,9 @@ class Link:
             if not self._broken:
                 self._read()
             raise
+        # What TLS says by itself, such as answers to key updates, has been counted nowhere yet.
+        if self._stream.queued > self._unsent_bytes_max + PIECE_BYTES:
+            raise StreamEnded(_NOT_TAKEN)
 
     def _read(self) -> None:
         room, budget = limits.TURN_EVENTS_MAX, limits.TURN_BYTES_MAX
