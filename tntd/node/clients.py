@@ -254,6 +254,8 @@ class Clients:
             if data:
                 client.busy = True
                 self._core.emit(SendLine(client.number, data))
+            elif client.upto < newest:  # a page of what has been removed: nothing drains after it
+                self._core.timers.set(("events", 0), self._core.now.boot)
         self._tell_progress()
 
     def _tell_progress(self) -> None:

@@ -86,6 +86,7 @@ class Node:
             "room": self._look_for_room,
             "discard": self._queue.parts.sweep,
             "place": self._queue.incoming.place,
+            "events": lambda _number: None,  # the turn itself sends them
         }
 
     def _join(self, chat: Chat) -> None:
