@@ -62,3 +62,14 @@ def test_events_behind_many_of_what_was_removed_come_at_once() -> None:
         desk.bench.store.events.add_all(WALL_MS, "message.received", [1000 + anna] * 2600, "{}")
     desk.ask(desk.user, "messages.send", to="ben", text="hello")
     assert [event["message"]["text"] for event in desk.follow()] == ["hello"]
+
+
+def test_events_of_a_removed_contact_are_not_shown_as_those_of_the_next() -> None:
+    desk = Desk()
+    first = desk.add("zoe", "pending")
+    desk.ask(desk.user, "contacts.accept", contact="zoe")
+    desk.ask(desk.user, "contacts.remove", contact="zoe")
+    second = desk.add("yan", "pending")
+    assert desk.follow() == []
+    desk.ask(desk.user, "contacts.remove", contact="yan")
+    assert first < second < desk.add("xia", "pending")

@@ -38,6 +38,7 @@ class ContactRow:
         return self.trust in ("accepted", "verified")
 
 
+_REMOVED_SETTING = "contact_row_removed"  # the highest that was given to somebody who is gone
 _COLUMNS = ", ".join(field.name for field in fields(ContactRow))
 
 
@@ -85,11 +86,14 @@ class Contacts:
     def add(
         self, key: bytes, name: str, folded: str, *, trust: str, epoch: bytes, at: int
     ) -> ContactRow:
-        """A new contact whose outbox begins with `epoch`."""
+        """A new contact whose outbox begins with `epoch`; its row was never another's."""
         cursor = self._sql.execute(
-            "INSERT INTO contacts(key, name, folded, trust, out_epoch, created_at) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (key, name, folded, trust, epoch, at),
+            "INSERT INTO contacts(row, key, name, folded, trust, out_epoch, created_at) "
+            "VALUES (1 + max("
+            "(SELECT coalesce(max(row), 0) FROM contacts), "
+            "(SELECT coalesce(max(CAST(value AS INTEGER)), 0) FROM settings WHERE key = ?)"
+            "), ?, ?, ?, ?, ?, ?)",
+            (_REMOVED_SETTING, key, name, folded, trust, epoch, at),
         )
         row = self.get(int(cursor.lastrowid or 0))
         assert row is not None
@@ -101,8 +105,14 @@ class Contacts:
         self._sql.execute(f"UPDATE contacts SET {names} WHERE row = ?", (*changes.values(), row))
 
     def remove(self, row: int) -> None:
-        """Forget a contact, its history, outbox and transfers."""
+        """Forget a contact, its history, outbox and transfers, but not that its row was given: the
+        event log still refers to it."""
         self._sql.execute("DELETE FROM contacts WHERE row = ?", (row,))
+        self._sql.execute(
+            "INSERT INTO settings(key, value) VALUES (?, ?) ON CONFLICT DO UPDATE "
+            "SET value = excluded.value WHERE CAST(value AS INTEGER) < ?",
+            (_REMOVED_SETTING, str(row).encode(), row),
+        )
 
     def addresses(self, row: int) -> list[tuple[str, int]]:
         """Where this contact was met, the latest first."""
