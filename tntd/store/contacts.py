@@ -138,9 +138,13 @@ class Contacts:
 
     def meet(self, row: int, host: str, port: int, at: int) -> None:
         """Remember an address; only the latest few are kept."""
+        # A clock that was ahead for a while does not make what was met then the latest for ever.
+        self._sql.execute(
+            "UPDATE addresses SET used_at = ? WHERE contact = ? AND used_at > ?", (at - 1, row, at)
+        )
         self._sql.execute(
             "INSERT INTO addresses(contact, host, port, used_at) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET used_at = max(used_at, excluded.used_at)",
+            "ON CONFLICT DO UPDATE SET used_at = excluded.used_at",
             (row, host, port, at),
         )
         for old_host, old_port in self.addresses(row)[limits.ADDRESSES_MAX :]:
