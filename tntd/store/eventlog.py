@@ -54,13 +54,19 @@ class EventLog:
             self._prune(number, at)
 
     def _prune(self, newest: int, at: int) -> None:
-        self._sql.execute(
-            "DELETE FROM events WHERE number <= ? OR (at < ? AND number <= ?)",
-            (
-                newest - limits.EVENTS_KEPT_MAX,
-                at - limits.EVENTS_KEPT_S * 1000,
-                newest - _PRUNED_EVERY,  # a clock set far forward may not empty the log
+        """Drop what is too old from the beginning on, up to the first event that is not: looking
+        through a million events would hold everything up."""
+        first = next(
+            self._sql.execute(
+                "SELECT number FROM events WHERE at >= ? ORDER BY number LIMIT 1",
+                (at - limits.EVENTS_KEPT_S * 1000,),
             ),
+            (newest,),
+        )[0]
+        # A clock set far forward may not empty the log.
+        by_age = min(first - 1, newest - _PRUNED_EVERY)
+        self._sql.execute(
+            "DELETE FROM events WHERE number <= ?", (max(newest - limits.EVENTS_KEPT_MAX, by_age),)
         )
 
     def after(self, number: int, limit: int) -> list[EventRow]:
