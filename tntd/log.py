@@ -42,11 +42,13 @@ class LogFile(logging.handlers.RotatingFileHandler):
         """Open the file of that name anew, after somebody else has moved the old one."""
         self.acquire()
         try:
-            if self.stream:
-                self.stream.close()
+            # Without a stream, each record tries to open the file.
+            stream, self.stream = self.stream, None
+            if stream:
+                stream.close()
             self.stream = self._open()
         except OSError:
-            pass  # the next record is lost, the next reopening may help
+            pass  # records are lost until it can be opened
         finally:
             self.release()
 

@@ -87,3 +87,14 @@ def test_reopening_follows_the_name(handler: log.LogFile, path: Path):
 def test_a_log_that_cannot_be_opened_is_a_start_error(tmp_path: Path):
     with pytest.raises(StartError, match="cannot write the log"):
         log.open_log(tmp_path / "no" / "such.log", "info")
+
+
+def test_a_reopening_that_fails_is_made_up_for(handler: log.LogFile, path: Path):
+    moved = path.rename(path.with_name("moved"))
+    path.mkdir()  # so that nothing can be opened there
+    handler.reopen()
+    logger.warning("lost")
+    path.rmdir()
+    logger.warning("found again")
+    assert "found again" in path.read_text()
+    assert "lost" not in path.read_text() + moved.read_text()
