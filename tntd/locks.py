@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tntd.control.visible import visible
@@ -75,9 +76,10 @@ def _open(path: Path) -> int:
 
 
 def _held(descriptor: int, name: str) -> Lock:
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, f"{os.getpid()} {name}\n".encode())
+    with suppress(OSError):  # a full disk: the text is missing, the lock is there
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"{os.getpid()} {name}\n".encode())
     return Lock(descriptor)
 
 

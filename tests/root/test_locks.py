@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +76,18 @@ def test_a_link_is_not_followed(tmp_path: Path):
     with pytest.raises(StartError, match="cannot use the lock file"):
         lock_name(tmp_path / "lock", "alice")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_on_a_full_disk_it_is_held_none_the_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    path = tmp_path / "lock"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        held = lock_data(path, "alice")
+    with pytest.raises(StartError, match="unknown"):
+        lock_data(path, "alice")
+    held.release()
