@@ -41,7 +41,7 @@ ALLOWED: Final[dict[str, str]] = {
     "upload_bytes_per_s": "a whole number of bytes a second, 0 or more",
     "download_bytes_per_s": "a whole number of bytes a second, 0 or more",
     "strangers": "true or false",
-    "advertise": 'a list of up to 8 "HOST:PORT"',
+    "advertise": 'a list of up to 8 "HOST:PORT", each of up to 64 characters',
     "learn_addresses": "true or false",
     "read_receipts": "true or false",
     "log_level": ", ".join(LOG_LEVELS),

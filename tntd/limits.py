@@ -16,6 +16,7 @@ ENVELOPE_BODY_BYTES_MAX: Final = 96 * KIB  # worst case of a text body, below a 
 NAME_BYTES_MAX: Final = 255  # a file name component on every file system we know
 NAME_HINT_CHARS_MAX: Final = 64  # what a peer calls itself; fits a prompt
 ADDRESSES_MAX: Final = 8  # told by a peer
+TOLD_ADDRESS_CHARS_MAX: Final = 64  # each: an IPv6 address with its scope, and a port
 FEATURES_MAX: Final = 32
 FEATURE_CHARS_MAX: Final = 32
 ERROR_TEXT_CHARS_MAX: Final = 512

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import msgspec
 
-from tntd.limits import GIB, LANES_MAX
+from tntd.limits import GIB, LANES_MAX, TOLD_ADDRESS_CHARS_MAX
 
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+# Longer ones would be malformed for whom they are told, and end every link.
+ToldAddress = Annotated[str, msgspec.Meta(min_length=1, max_length=TOLD_ADDRESS_CHARS_MAX)]
 ListenAddress = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 
 
@@ -30,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upload_bytes_per_s: Bytes = 0
     download_bytes_per_s: Bytes = 0
     strangers: bool = True
-    advertise: Annotated[list[str], msgspec.Meta(max_length=8)] | None = None
+    advertise: Annotated[list[ToldAddress], msgspec.Meta(max_length=8)] | None = None
     learn_addresses: bool = True
     read_receipts: bool = True
     log_level: str = "info"

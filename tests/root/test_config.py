@@ -58,6 +58,7 @@ def test_options_win_over_the_file(tmp_path: Path):
         ("downloads = 'here'", ["downloads cannot be 'here'", "absolute"]),
         ("log_level = 'loud'", ["log_level cannot be 'loud'", "debug, info, warning, error"]),
         ("advertise = ['x']", ["advertise cannot be"]),
+        (f"advertise = ['{'a' * 60}:6000']", ["advertise cannot be", "64 characters"]),
         ("prefix = ", ["not TOML", "--print-config"]),
         ("\x00", ["not TOML"]),
     ],

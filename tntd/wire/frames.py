@@ -28,7 +28,7 @@ Words = Annotated[str, msgspec.Meta(max_length=limits.ERROR_TEXT_CHARS_MAX)]
 NameHint = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.NAME_HINT_CHARS_MAX)]
 FileName = Annotated[bytes, msgspec.Meta(min_length=1, max_length=limits.NAME_BYTES_MAX)]
 TreePath = Annotated[bytes, msgspec.Meta(max_length=limits.TREE_PATH_BYTES_MAX)]
-Address = Annotated[str, msgspec.Meta(max_length=64)]
+Address = Annotated[str, msgspec.Meta(max_length=limits.TOLD_ADDRESS_CHARS_MAX)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 
 HEADER: Final = struct.Struct(">IH")
