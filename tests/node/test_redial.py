@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from fuzz.peer import MALLORY
 from fuzz.test_findings_transfers import Play
+from tntd import limits
+from tntd.events import LinkClosed
 from tntd.wire.frames import LinkError
 
 
@@ -21,3 +26,26 @@ def test_who_has_removed_us_is_not_dialled_without_end() -> None:
     for _ in range(60):
         bench.wait(1.0)
     assert bench.dials, "but from time to time they are"
+
+
+def away(play: Play) -> None:
+    """The contact has an address, and its link is cut."""
+    contact = play.bench.store.contacts.all()[0]
+    with play.bench.store.transaction():
+        play.bench.store.contacts.meet(contact.row, "127.0.0.1", 5, 1)
+    play.bench.turn(LinkClosed(play.link.link, "cut"))
+
+
+def test_a_dial_that_leads_to_one_link_too_many_is_not_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    play = Play()
+    away(play)
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "LINKS_MAX", 0)
+        play.bench.wait(2.0)
+        assert play.bench.dials
+        while play.bench.dials:  # one address after the other
+            play.hostile.link(MALLORY, step=0)
+    play.bench.wait(5.0)
+    assert play.bench.dials

@@ -100,6 +100,8 @@ class Links:
         attempt = self._dialling.opened(event.dial) if event.dial is not None else None
         if (event.dial is not None and attempt is None) or len(self.all) >= limits.LINKS_MAX:
             self._core.emit(CloseLink(event.link, "not needed any more"))
+            if attempt is not None:
+                self._dialling.fail_target(attempt, "too many links here")
             return
         session = Session(
             self._core.profile.identity, event.exporter, dialled=event.dial is not None
