@@ -49,3 +49,16 @@ def test_a_dial_that_leads_to_one_link_too_many_is_not_the_last(
             play.hostile.link(MALLORY, step=0)
     play.bench.wait(5.0)
     assert play.bench.dials
+
+
+def test_who_is_accepted_after_a_block_is_dialled() -> None:
+    play = Play()
+    away(play)
+    play.command("contacts.block", contact="mallory")
+    for _ in range(70):
+        play.bench.wait(1.0)
+    assert not play.bench.dials
+    play.command("contacts.unblock", contact="mallory")
+    play.command("contacts.accept", contact="mallory")
+    play.bench.wait(2.0)
+    assert play.bench.dials

@@ -389,6 +389,8 @@ class Links:
                 self._say_trusted(link)
             elif row.trust == "blocked":
                 self._close(link, "blocked")
+        if row.accepted and row.row not in self._core.routes:
+            self._dialling.want(row.row, fresh=True)
         self._vouch()
 
     def close_contact(self, row: ContactRow) -> None:
