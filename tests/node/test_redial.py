@@ -62,3 +62,13 @@ def test_who_is_accepted_after_a_block_is_dialled() -> None:
     play.command("contacts.accept", contact="mallory")
     play.bench.wait(2.0)
     assert play.bench.dials
+
+
+def test_who_is_blocked_before_the_hello_comes_is_not_linked() -> None:
+    play = Play()
+    play.hostile.link(MALLORY, step=1)
+    late = play.hostile.links[-1]
+    play.command("contacts.block", contact="mallory")
+    assert late.alive
+    late.greet(play.hostile._hello())
+    assert not late.alive

@@ -244,6 +244,9 @@ class Links:
             if not hello.explicit:
                 raise RemoteError("not_contact", "you are no contact here")
             row = self._contacts.request(key, hello.name)
+        elif row.trust == "blocked":  # since they proved their key
+            self._close(link, "blocked")
+            return
         # Not before: a key proves nothing but itself, and may be followed by silence.
         self._core.emit(Authenticated(link.number, row.accepted))
         link.contact = row.row
