@@ -72,3 +72,14 @@ def test_who_is_blocked_before_the_hello_comes_is_not_linked() -> None:
     assert late.alive
     late.greet(play.hostile._hello())
     assert not late.alive
+
+
+def test_a_clock_that_was_ahead_does_not_make_each_dial_one_by_hand() -> None:
+    play = Play()
+    contact, now = play.bench.store.contacts.all()[0], play.bench.now.wall_ms
+    for chosen_at, explicit in ((now - 60_000, True), (now + 60_000, True), (2 * now, False)):
+        with play.bench.store.transaction():
+            play.bench.store.contacts.update(contact.row, chosen_at=chosen_at, mutual=0)
+        play.hostile.link(MALLORY, step=1)
+        said = play.hostile.links[-1].session.hello
+        assert said is not None and said.explicit is explicit

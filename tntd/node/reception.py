@@ -66,8 +66,10 @@ class Reception:
 
     def hello(self, attempt: Attempt | None, row: ContactRow | None) -> Hello:
         """What we say of ourselves; `attempt` is the dial that led here."""
-        recent = self._core.now.wall_ms - limits.EXPLICIT_WINDOW_S * 1000
-        asked = row is not None and row.accepted and not row.mutual and row.chosen_at > recent
+        now, window = self._core.now.wall_ms, limits.EXPLICIT_WINDOW_S * 1000
+        # On both sides of now: the clock may have been ahead, for a little or for years.
+        recent = row is not None and abs(now - row.chosen_at) < window
+        asked = row is not None and row.accepted and not row.mutual and recent
         return Hello(
             protocol_min=PROTOCOL,
             protocol_max=PROTOCOL,
