@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from tntd.errors import Code, CommandError
 
@@ -45,6 +46,7 @@ def show_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@lru_cache(16_384)  # ipaddress is slow, and the addresses of all contacts are looked at together
 def is_numeric(host: str) -> bool:
     """Whether the host is an IP address and needs no look-up."""
     try:

@@ -78,6 +78,7 @@ class Links:
         self.went_up: list[Callable[[int], None]] = []
         self.went_down: list[Callable[[int], None]] = []
         self._reception = Reception(core, dialling)
+        self._vouch_due = False
 
     def reset(self) -> None:
         """Close every link: the node starts over from the store."""
@@ -90,7 +91,7 @@ class Links:
 
     def start(self) -> None:
         """Begin to reach for all accepted contacts."""
-        self._vouch()
+        self._vouch_due = True
         for row in self._rows.all():
             if row.accepted:
                 self._dialling.want(row.row, fresh=True)
@@ -223,16 +224,15 @@ class Links:
             self._core.log("info", f"{self._title(link)}: {short_id(key)} gets no answer")
             self._close(link, "no answer for strangers")
             return
-        waiting = sum(1 for other in self.all.values() if not self._is_accepted(other))
-        if not accepted and link.attempt is None and waiting > limits.PENDING_LINKS_MAX:
+        if not accepted and link.attempt is None and self._is_crowded():
             raise RemoteError("limit", "too many strangers are linked here")
         if not link.session.dialled:
             self._core.send(link.number, link.session.auth())
         self._core.send(link.number, self._reception.hello(link.attempt, row))
 
-    def _is_accepted(self, link: Link) -> bool:
-        row = self._rows.get(link.contact) if link.contact else None
-        return row is not None and row.accepted
+    def _is_crowded(self) -> bool:
+        waiting = sum(1 for other in self.all.values() if not other.session.said_trusted)
+        return waiting > limits.PENDING_LINKS_MAX
 
     def _greeted(self, link: Link, hello: Hello) -> None:
         key, attempt = link.session.peer_key, link.attempt
@@ -394,12 +394,13 @@ class Links:
                 self._close(link, "blocked")
         if row.accepted and row.row not in self._core.routes:
             self._dialling.want(row.row, fresh=True)
-        self._vouch()
+        self._vouch_due = True
 
     def close_contact(self, row: ContactRow) -> None:
         """The contact is being removed."""
         for link in [each for each in self.all.values() if each.contact == row.row]:
             self._close(link, "removed")
+        self._vouch_due = True
         self._dialling.unwant(row.row)
 
     def close_all(self, code: str) -> None:
@@ -463,12 +464,15 @@ class Links:
 
     def _meet(self, row: ContactRow, host: str, port: int) -> None:
         self._rows.meet(row.row, host, port, self._core.now.wall_ms)
-        if row.accepted:
-            self._vouch()
+        self._vouch_due = self._vouch_due or row.accepted
 
-    def _vouch(self) -> None:
-        hosts = frozenset(host for host in self._rows.all_hosts() if is_numeric(host))
-        self._core.emit(Vouch(hosts))
+    def finish_turn(self) -> None:
+        """Say which addresses are those of contacts, where that may have changed in this turn; once
+        in it, for all of them are looked at, and one frame tells several."""
+        if self._vouch_due:
+            self._vouch_due = False
+            hosts = frozenset(host for host in self._rows.all_hosts() if is_numeric(host))
+            self._core.emit(Vouch(hosts))
 
     def _title(self, link: Link) -> str:
         row = self._rows.get(link.contact) if link.contact else None

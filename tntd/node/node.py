@@ -134,6 +134,7 @@ class Node:
         self._core.now = now
         self._core.effects = []
         self._turn_over = True
+        self._links.finish_turn()
         self._queue.outgoing.finish_turn()
         self._mail.finish_turn()
         self._clients.finish_turn()
