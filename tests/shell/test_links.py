@@ -552,3 +552,14 @@ def test_answers_to_key_updates_do_not_pile_up_for_who_does_not_read_them() -> N
     spin_until(closed, side)
     assert "does not take" in side.of(LinkClosed)[0].reason
     dialler.sock.close()
+
+
+def test_dials_have_the_same_bound_as_links() -> None:
+    here, there = PeerSide(links_max=3), PeerSide()
+    for dial in range(1, 6):
+        here.links.dial(Dial(dial, "127.0.0.1", there.port))
+    spin_until(lambda: len(here.of(LinkOpened)) == 3 and len(here.of(DialFailed)) == 2, here, there)
+    assert [event.dial for event in here.of(DialFailed)] == [4, 5]
+    here.links.close(CloseLink(here.of(LinkOpened)[0].link, "enough"))
+    here.links.dial(Dial(6, "127.0.0.1", there.port))
+    spin_until(lambda: len(here.of(LinkOpened)) == 4, here, there)

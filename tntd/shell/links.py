@@ -57,6 +57,13 @@ class Links:
         return len(self._links) + len(self._arriving) >= self._links_max
 
     @property
+    def _sockets(self) -> int:
+        """All there are, dials too: thousands of contacts may be away, and each has a socket while
+        it is dialled."""
+        under_way = len(self._dialling) + len(self._dialled)
+        return len(self._links) + len(self._arriving) + under_way
+
+    @property
     def idle(self) -> bool:
         """There is none, not even one that is closing."""
         return not (self._links or self._arriving or self._dialled or self._lingering)
@@ -74,6 +81,9 @@ class Links:
             self._dialling.pop(dial)[1].cancel()
             self._loop.post(DialFailed(dial, reason))
 
+        if self._sockets >= self._links_max:
+            self._loop.post(DialFailed(dial, "too many links and dials here"))
+            return
         try:
             dialling = Dialling(self._loop, effect.host, effect.port, connected, failed)
         except OSError as error:
