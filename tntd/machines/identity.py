@@ -99,6 +99,18 @@ def id_to_key(text: str) -> bytes | None:
         return None
 
 
+def id_range(beginning: str) -> tuple[bytes, bytes] | None:
+    """The lowest and the highest public key whose id begins so, or None where none can."""
+    plain = beginning.replace("-", "").upper()
+    if len(plain) > _ID_CHARS:
+        return None
+    try:
+        low, high = (base64.b32decode(plain.ljust(_ID_CHARS, each) + "====") for each in "A7")
+    except (binascii.Error, ValueError):
+        return None
+    return low, high
+
+
 def short_id(key: bytes) -> str:
     """The first two groups, for lines that people read."""
     return key_to_id(key)[: 2 * _GROUP_CHARS + 1]

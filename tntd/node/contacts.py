@@ -7,17 +7,19 @@ local name is ours; a request that waits is one row for its key and their number
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from mnemonic import Mnemonic
 
 from tntd import limits
 from tntd.control.names import check_name
 from tntd.errors import Code, CommandError, RemoteError
-from tntd.machines.identity import id_to_key, key_to_id
+from tntd.machines.identity import id_range, id_to_key, key_to_id
 from tntd.machines.naming import fold, local_name
 from tntd.node.core import Core
 from tntd.store.contacts import ContactRow
 
+NOT_BY_CHANCE_CHARS = 10  # two groups of an id: no other key that begins so is found by trying
 PREFIX_CHARS_MIN = 4  # of an id; fewer are likelier a typing slip than an id
 WORDS_FOR_A_KEY = 6  # 66 bits each, and a slow hash before them
 _WORD_ROUNDS = 5200  # as the safety numbers of Signal have it
@@ -39,12 +41,14 @@ class Contacts:
             raise CommandError(
                 Code.NO_SUCH_CONTACT, f"no room {who!r}", "see your contacts with: contacts"
             )
-        named = self._rows.by_folded_name(fold(who))
-        if named is not None:
-            return named
         key = id_to_key(who)
+        named = self._rows.by_folded_name(fold(who))
+        if named is not None and len(who.replace("-", "")) < NOT_BY_CHANCE_CHARS:
+            return named
         found = [self._rows.by_key(key)] if key is not None else self._with_prefix(who)
         matches = [row for row in found if row is not None]
+        if named is not None and named not in matches:
+            matches.insert(0, named)  # who calls themselves like the id of somebody else
         if len(matches) > 1:
             names = ", ".join(row.name for row in matches[:8])
             raise CommandError(
@@ -58,13 +62,9 @@ class Contacts:
             )
         return matches[0]
 
-    def _with_prefix(self, who: str) -> list[ContactRow | None]:
-        plain = who.replace("-", "").lower()
-        if len(plain) < PREFIX_CHARS_MIN:
-            return []
-        return [
-            row for row in self._rows.all() if key_to_id(row.key).replace("-", "").startswith(plain)
-        ]
+    def _with_prefix(self, who: str) -> Sequence[ContactRow | None]:
+        ends = id_range(who) if len(who.replace("-", "")) >= PREFIX_CHARS_MIN else None
+        return [] if ends is None else self._rows.between(*ends)
 
     def choose(self, key: bytes, hint: str) -> ContactRow:
         """Our user connected to this key by hand: it is accepted from now on.
@@ -97,6 +97,8 @@ class Contacts:
 
     def _add(self, key: bytes, hint: str, trust: str) -> ContactRow:
         core = self._core
+        if self._with_prefix(hint):
+            hint = "someone"  # what is typed for somebody else may not mean them
         name = local_name(hint, self._rows.folded_names() | {fold(core.profile.name)})
         row = self._rows.add(
             key, name, fold(name), trust=trust, epoch=core.random(16), at=core.now.wall_ms

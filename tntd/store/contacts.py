@@ -74,6 +74,11 @@ class Contacts:
         """All contacts, oldest first."""
         return [_row(f) for f in self._sql.execute(f"SELECT {_COLUMNS} FROM contacts ORDER BY row")]
 
+    def between(self, low: bytes, high: bytes) -> list[ContactRow]:
+        """The contacts whose keys are from `low` to `high`, oldest first."""
+        query = f"SELECT {_COLUMNS} FROM contacts WHERE key BETWEEN ? AND ? ORDER BY row"
+        return [_row(found) for found in self._sql.execute(query, (low, high))]
+
     def count(self, trust: str | None = None) -> int:
         """How many there are, in all or with this trust."""
         query = "SELECT count(*) FROM contacts WHERE ? IS NULL OR trust = ?"
