@@ -276,6 +276,20 @@ def test_there_are_not_more_clients_than_allowed(side: ControlSide):
         sock.close()
 
 
+def test_who_does_not_say_who_it_is_keeps_nobody_out(side: ControlSide):
+    ours = side.attach(local=False)[0]
+    silent = [side.attach(local=False, authorised=False) for _ in range(limits.CLIENTS_MAX - 1)]
+    more = [side.attach(local=False)[0] for _ in range(2)]
+    spin_until(lambda: len(side.of(ClientClosed)) == 2, side)
+    assert [event.client for event in side.of(ClientClosed)] == [number for _, number in silent[:2]]
+    assert read_all(silent[0][0], side) == b""
+    for sock in (ours, *more):
+        sock.sendall(b"here\n")
+    spin_until(lambda: side.lines() == [b"here"] * 3, side)
+    for sock in (ours, *more, *(sock for sock, _ in silent[1:])):
+        sock.close()
+
+
 def test_a_turn_takes_a_bounded_number_of_lines(side: ControlSide):
     sock, _ = side.attach()
     sock.sendall(b"\n" * 500)

@@ -64,6 +64,11 @@ class Client:
         """A bug of ours has hit this client."""
         self._ended(self)
 
+    @property
+    def authorised(self) -> bool:
+        """Whether it is one of our user's."""
+        return self._authorised
+
     def authorise(self) -> None:
         """It is one of our user's."""
         self._authorised = True

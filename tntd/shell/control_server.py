@@ -2,7 +2,8 @@
 
 What holds always: a client that was opened is closed in exactly one ClientClosed, once its
 socket is gone; after CloseClient no line of it is told any more.  Who does not prove within
-AUTHORISE_TIMEOUT_S that it is our user's is cut without a word.  There are at most CLIENTS_MAX.
+AUTHORISE_TIMEOUT_S that it is our user's is cut without a word, and before that where its place
+is wanted.  There are at most CLIENTS_MAX.
 """
 
 from __future__ import annotations
@@ -102,9 +103,10 @@ class ControlServer:
             logger.warning("a client of another user was turned away")
             return
         if len(self._clients) >= limits.CLIENTS_MAX:
-            sock.close()
             self._cuts.add("", f"more than {limits.CLIENTS_MAX} clients")
-            return
+            if not self._make_place():
+                sock.close()
+                return
         number = self._loop.next_number()
         client = Client(self._loop, number, Stream(self._loop, sock), local, self._ended)
         client.timer = self._loop.call_later(
@@ -112,6 +114,18 @@ class ControlServer:
         )
         self._clients[number] = client
         self._loop.post(ClientOpened(number, local))
+
+    def _make_place(self) -> bool:
+        """Cut the client that has longest not said who it is: over TCP anybody on this machine may
+        connect, and all places would be theirs."""
+        for number, client in self._clients.items():
+            if not client.authorised:
+                del self._clients[number]
+                self._dirty.pop(client, None)
+                client.drop()
+                self._loop.post(ClientClosed(number))
+                return True
+        return False
 
     def _late(self, client: Client) -> None:
         self._cuts.add("", "a client did not say in time who it is")
