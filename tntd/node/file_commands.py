@@ -8,6 +8,8 @@ from pathlib import PurePath
 from typing import cast
 from urllib.parse import unquote_to_bytes
 
+import msgspec
+
 from tntd import limits
 from tntd.control import schema
 from tntd.control.schema import Params
@@ -23,6 +25,7 @@ from tntd.store.contacts import ContactRow
 from tntd.store.transfers import TransferRow
 from tntd.store.trees import FileRow
 
+_json = msgspec.json.Encoder()
 PROBLEMS_SHOWN_MAX = 50  # folders that could not be looked at; paths may be long
 FILE_SHOWN_BYTES = 256  # a file in a reply, beside its path and reason
 
@@ -133,7 +136,20 @@ class FileCommands:
         find = self._queue.transfers.find
         before = None if params.before is None else find(params.before).row
         after = None if params.after is None else find(params.after).row
-        return self._shown(self._rows.page(params.state, params.limit, before, after))
+        rows = self._rows.page(params.state, params.limit, before, after)
+        return self._fitting(rows, from_start=params.after is not None)
+
+    def _fitting(self, rows: list[TransferRow], *, from_start: bool) -> schema.TransferList:
+        """As many of a page as fit into one reply: the first ones, or the last ones."""
+        kept: list[schema.Transfer] = []
+        room = limits.REPLY_BYTES_MAX
+        for row in rows if from_start else reversed(rows):
+            shown = self._queue.transfers.show(row)
+            room -= len(_json.encode(shown)) + 1
+            if kept and room < 0:
+                break
+            kept.append(shown)
+        return schema.TransferList(transfers=kept if from_start else kept[::-1])
 
     # -- one by one --------------------------------------------------------------------
 
