@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import sys
 from collections.abc import Callable
@@ -21,16 +20,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from tntd import __version__, keyfile, limits, locks, log
 from tntd.config import split_address
 from tntd.control import places
 from tntd.errors import StartError
 from tntd.events import Started
-from tntd.folders import private_folder, refuse_network, write_private
+from tntd.findable import Control, Findable, open_control
+from tntd.folders import private_folder, refuse_network
 from tntd.launch import Ready
-from tntd.machines.addresses import show_address
 from tntd.machines.identity import Identity, key_to_id
 from tntd.node import Node
 from tntd.node.core import Profile
@@ -38,7 +35,6 @@ from tntd.settings import Settings
 from tntd.shell.children import Children
 from tntd.shell.clock import Clock
 from tntd.shell.control_server import ControlServer
-from tntd.shell.control_sockets import open_tcp, open_unix
 from tntd.shell.cuts import CutLog
 from tntd.shell.driver import Driver
 from tntd.shell.files import Files
@@ -54,7 +50,6 @@ from tntd.store import Store
 
 DATABASE_NAME = "tnt.db"
 SPOOL_NAME = "spool"
-TOKEN_BYTES = 32
 _PORT_SETTING = "peer_port"
 _DESCRIPTORS_BESIDE_LINKS = 512  # clients, strangers, lanes, files, and some to spare
 _LINKS_MIN = 64
@@ -143,7 +138,7 @@ def _run(
     identity = _identity(place, notes)
     store = _open_store(place.data / DATABASE_NAME)
     stack.callback(store.close)
-    control = _open_control(stack, place.name, settings)
+    control = open_control(stack, place.name, settings)
     peers, port = _open_peers(store, settings, notes)
     for sock in peers:
         stack.callback(sock.close)
@@ -152,11 +147,12 @@ def _run(
     links = Links(loop, Tls(), cuts, _links_max(descriptors))
     lanes = Lanes(loop, files, children, logger)
     stack.callback(lanes.close_all)
+    server = ControlServer(loop, [control.sock], cuts)
     world = World(
         links=links,
         listener=Listener(loop, peers, links, lanes, cuts),
         lanes=lanes,
-        control=ControlServer(loop, [control.sock], cuts),
+        control=server,
         children=children,
         files=files,
         logger=logger,
@@ -178,7 +174,9 @@ def _run(
 
     for note in notes:
         logger.warning("%s", note)
-    announce(_ready(stack, place, identity, port, control), notes)
+    ready = _ready(place, identity, port, control)
+    Findable(stack, control, _endpoint(place, ready), server, loop).start()
+    announce(ready, notes)
     logger.info("ready: peer port %d, control %s", port, control.address)
     driver.run()
 
@@ -206,40 +204,6 @@ def _open_store(path: Path) -> Store:
 # -- clients and peers --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Control:
-    """Where clients attach; with TCP also the token and the file that it stands in."""
-
-    sock: socket.socket
-    address: str
-    token: bytes | None = None
-    token_file: Path | None = None
-
-
-def _open_control(stack: ExitStack, name: str, settings: Settings) -> _Control:
-    default = "unix:" if hasattr(socket, "AF_UNIX") else "tcp:127.0.0.1:0"
-    kind, _, where = (settings.control or default).partition(":")
-    if kind == "tcp":
-        return _open_control_tcp(stack, name, *split_address(where))
-    path = Path(where).expanduser() if where else places.socket_path(name)
-    sock = open_unix(path)
-    stack.callback(sock.close)
-    stack.callback(_remove, path)
-    return _Control(sock, f"unix:{path}")
-
-
-def _open_control_tcp(stack: ExitStack, name: str, host: str, port: int) -> _Control:
-    sock = open_tcp(host, port)
-    stack.callback(sock.close)
-    address = sock.getsockname()
-    token = secrets.token_bytes(TOKEN_BYTES)
-    path = places.runtime_dir() / f"{name}.token"
-    text = {"token": token.hex(), "port": address[1], "pid": os.getpid()}
-    stack.callback(_remove, path)
-    _write(path, msgspec.json.encode(text))
-    return _Control(sock, f"tcp:{show_address(*address[:2])}", token, path)
-
-
 def _open_peers(
     store: Store, settings: Settings, notes: list[str]
 ) -> tuple[list[socket.socket], int]:
@@ -257,22 +221,8 @@ def _open_peers(
     return sockets, port
 
 
-def _ready(
-    stack: ExitStack, place: _Place, identity: Identity, port: int, control: _Control
-) -> Ready:
-    """Write the endpoint file, by which clients find us."""
+def _ready(place: _Place, identity: Identity, port: int, control: Control) -> Ready:
     token_file = None if control.token_file is None else str(control.token_file)
-    endpoint = places.Endpoint(
-        name=place.name,
-        pid=os.getpid(),
-        control=control.address,
-        token_file=token_file,
-        log=str(place.log_path),
-        spool=str(place.data / SPOOL_NAME),
-    )
-    path = places.endpoint_path(place.name)
-    stack.callback(_remove, path)
-    _write(path, msgspec.json.encode(endpoint))
     return Ready(
         name=place.name,
         id=key_to_id(identity.public),
@@ -285,16 +235,15 @@ def _ready(
     )
 
 
-def _write(path: Path, data: bytes) -> None:
-    try:
-        write_private(path, data)
-    except OSError as error:
-        raise StartError(f"cannot write {path}: {error.strerror}; check its folder") from error
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
+def _endpoint(place: _Place, ready: Ready) -> places.Endpoint:
+    return places.Endpoint(
+        name=place.name,
+        pid=ready.pid,
+        control=ready.control,
+        token_file=ready.token_file,
+        log=ready.log,
+        spool=str(place.data / SPOOL_NAME),
+    )
 
 
 # -- the process --------------------------------------------------------------------------

@@ -85,6 +85,12 @@ class ControlServer:
             except StreamEnded:
                 self._ended(client)
 
+    def listen_anew(self, sock: socket.socket) -> None:
+        """Take clients from this socket: the file of the one before is gone."""
+        for door in self._doors:
+            door.close()
+        self._doors = [Door(self._loop, sock, partial(self._accepted, _is_unix(sock)))]
+
     def stop(self) -> None:
         """Accept no more, take the sockets' files away, close every client with a grace."""
         for path in self._paths:
