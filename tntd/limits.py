@@ -39,6 +39,7 @@ ACCEPT_PAUSE_S: Final = 1.0  # no descriptor left: wait for some to be given bac
 CUT_SUMMARY_S: Final = 10.0  # strangers cut within it share one log line
 TLS_IDLE_BYTES_MAX: Final = 64 * KIB  # of TLS without one byte of ours in it; a record has 16
 PENDING_CONTACTS_MAX: Final = 100  # contact requests that wait for the user
+RENEWALS_MAX: Final = 4  # of one outbox over one link; one is enough for an honest peer
 PENDING_LINKS_MAX: Final = 32  # links of keys that are not accepted
 LINKS_MAX: Final = 4000
 KEEPALIVE_S: Final = 30.0  # silence after which a ping is sent

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fuzz.peer import MALLORY
 from fuzz.test_findings_transfers import Play
-from tntd.wire.frames import Ack, Envelope, Text, encode_body
+from tntd import limits
+from tntd.wire.frames import Ack, Envelope, Text, Trusted, encode_body
 
 
 def test_what_another_link_said_before_does_not_hold_up_this_one() -> None:
@@ -25,3 +26,27 @@ def test_what_another_link_said_before_does_not_hold_up_this_one() -> None:
     assert [message.text for message in found] == ["first", "second"]
     acks = [frame for frame in play.link_frames() if isinstance(frame, Ack)]
     assert acks[-1] == Ack(epoch=row.in_epoch, number=number)
+
+
+def test_who_makes_us_renew_our_outbox_again_and_again_is_cut() -> None:
+    """All that waits is numbered anew each time, and each client's cursor is void."""
+    play = Play()
+    link, contacts = play.link, play.bench.store.contacts
+    epochs = set()
+    for _ in range(limits.RENEWALS_MAX + 1):
+        assert link.alive
+        row = contacts.by_key(MALLORY.public)
+        assert row is not None
+        epochs.add(row.out_epoch)
+        denied = Trusted(
+            epoch=b"E" * 16,
+            lowest=1,
+            highest=0,
+            peer_epoch=row.out_epoch,
+            received=row.out_highest + 9,
+            received_id=b"r" * 16,
+            port=0,
+            addresses=[],
+        )
+        link.say(denied)
+    assert not link.alive and len(epochs) == limits.RENEWALS_MAX + 1

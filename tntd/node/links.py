@@ -60,6 +60,7 @@ class Link:
     attempt: Attempt | None
     contact: int = 0
     nonce: int = 0
+    renewals: int = 0  # of our outbox, for what was said on it
 
 
 class Links:
@@ -291,6 +292,11 @@ class Links:
             for host, port in told_addresses(frame.addresses, frame.port, link.host):
                 self._meet(row, host, port)
         if self._mail.take_trusted(row, frame):
+            link.renewals += 1
+            if link.renewals > limits.RENEWALS_MAX:  # each numbers all that waits anew
+                self._dialling.hold_back(row.row)
+                self._close(link, "they deny again and again what they have taken")
+                return
             for other in list(self.all.values()):
                 if other.contact == row.row and other.session.said_trusted:
                     self._say_trusted(other, again=True)
