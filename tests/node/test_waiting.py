@@ -530,6 +530,20 @@ def test_what_waits_for_its_folder_in_the_end_can_be_given_up(there: bool) -> No
     assert not [each for each in taking.bench.tasks.values() if isinstance(each, Publish)]
 
 
+def test_what_has_arrived_does_not_fail_with_its_sender() -> None:
+    """It may have its name by then, and would come a second time under another: only a user gives
+    it up."""
+    taking = Taking()
+    taking.came(Entry(b"a", 5, "verified"))
+    taking.answer(Publish, Failed("UNSURE", "input/output error"))
+    taking.say(Cancel(transfer=ID, reason="the source: input/output error", failed=True))
+    assert taking.row.state == "active"
+    taking.bench.wait(limits.PLACE_WAIT_FIRST_S + 1)
+    taking.answer(Publish, FOLDER)
+    assert taking.row.state == "done"
+    assert any(isinstance(word, Result) and not word.error for word in taking.told())
+
+
 def test_who_asked_once_more_meanwhile_is_told_where_it_comes_to_nothing() -> None:
     """The link was lost after their last byte: they wait with the ticket of their last question,
     and would wait for ever."""

@@ -245,7 +245,7 @@ class Incoming:
 
     def cancelled_there(self, row: TransferRow, cancel: Cancel) -> None:
         """The sender has given it up, or could not go on."""
-        if self._arriving.has(row.row) and not self._arriving.rests(row.row):
+        if self._arriving.has(row.row) and (cancel.failed or not self._arriving.rests(row.row)):
             return  # it is whole: the result tells them
         reason = cancel.reason or "cancelled on the other side"
         self._end(row, "failed" if cancel.failed else "cancelled", reason)
