@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import sqlite3
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from tests.bench.measure import MB, cpu_of_trees, percentile, spread
 from tests.bench.scene import ENDED, Bench, Pair, delivered, good, transfer_of
-from tests.harness import Daemon, wait_for, wait_linked
+from tests.harness import Daemon, RpcError, wait_for, wait_linked
 
 SAMPLES = 500
 PAUSE_S = 0.02
@@ -80,7 +81,8 @@ class Load:
     def finish(self) -> None:
         """Send no more."""
         for id in self.running:
-            self.pair.one.rpc("transfers.cancel", transfer=id)
+            with contextlib.suppress(RpcError):  # it has ended by itself
+                self.pair.one.rpc("transfers.cancel", transfer=id)
         wait_for(lambda: all(self._over(id) for id in self.running))
         self.pair.remove_arrived()
         self.pair.watch.drain(0.5)
