@@ -14,7 +14,7 @@ import msgspec
 from tnt_client import render_events
 from tnt_client.codec import Handshake, LineCodec, Notice, ProtocolFailure, proof
 from tnt_client.connection import Connection, read_token
-from tnt_client.failures import NoDaemon
+from tnt_client.failures import NoDaemon, NotAnswering
 from tnt_client.render import plain
 from tnt_client.repl_feed import Feed
 from tnt_client.repl_model import Model
@@ -140,7 +140,7 @@ def endpoint_files(data: bytes) -> None:
             with suppress(NoDaemon):
                 read_token(endpoint)
             if not _leads_out(endpoint.control):
-                with suppress(NoDaemon, CommandError):
+                with suppress(NoDaemon, NotAnswering, CommandError):
                     Connection.open(endpoint, "fuzz", 0.2).close()
     finally:
         if before is None:
