@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sides import SteppedClock
 from tntd import limits
@@ -149,22 +153,118 @@ def test_a_waiting_event_keeps_the_loop_awake(loop: Loop):
     assert loop.take_events() == []
 
 
-def test_bulk_handlers_take_turns_and_come_last(loop: Loop):
-    order: list[str] = []
-    pairs = [socket.socketpair() for _ in range(4)]
-    for name, (here, there) in zip(["a", "b", "c", "chat"], pairs, strict=True):
-        handler = Recorder(lambda name=name: order.append(name))  # type: ignore[misc]
-        loop.watch(here, handler, read=True, write=False, bulk=name != "chat")
-        there.send(b"x")
-    for _ in range(6):
-        loop.collect(None)
-        loop.run_bulk()
-    assert order[::2] == ["chat"] * 6
-    assert sorted(order[1:7:2]) == ["a", "b", "c"]
-    assert order[1:7:2] == order[7::2]
-    for here, there in pairs:
-        here.close()
-        there.close()
+class Bulk:
+    """Bulk handlers by one letter each, ready when they are told so, and their turns in order."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.order = ""
+        self.pairs: dict[str, tuple[socket.socket, socket.socket]] = {}
+
+    def ready(self, names: str) -> None:
+        """From now on these are, and no others."""
+        for name in names:
+            if name not in self.pairs:
+                self.pairs[name] = socket.socketpair()
+        for name, (here, _) in self.pairs.items():
+            handler = Recorder(partial(self.had, name))
+            self.loop.watch(here, handler, read=False, write=name in names, bulk=True)
+
+    def had(self, name: str) -> None:
+        self.order += name
+
+    def turns(self, count: int) -> str:
+        """Who had these turns."""
+        self.order = ""
+        for _ in range(count):
+            self.loop.collect(self.loop.now().boot)
+            self.loop.run_bulk()
+        return self.order
+
+    def close(self) -> None:
+        for here, there in self.pairs.values():
+            here.close()
+            there.close()
+
+
+@pytest.fixture
+def bulk(loop: Loop) -> Iterator[Bulk]:
+    bulk = Bulk(loop)
+    yield bulk
+    bulk.close()
+
+
+ROW = limits.BULK_TURNS_IN_A_ROW
+
+
+def test_bulk_handlers_go_on_for_some_turns_and_stay_even(bulk: Bulk):
+    bulk.ready("abc")
+    order = bulk.turns(12 * ROW)
+    changes = sum(one != two for one, two in itertools.pairwise(order))
+    assert changes <= 12
+    for end in range(1, len(order) + 1):
+        counts = [order[:end].count(name) for name in "abc"]
+        assert max(counts) - min(counts) <= ROW
+
+
+def test_bulk_handlers_come_last(bulk: Bulk, pair: tuple[socket.socket, socket.socket]):
+    bulk.ready("a")
+    here, there = pair
+    bulk.loop.watch(here, Recorder(partial(bulk.had, "x")), read=True, write=False)
+    there.send(b"x")
+    assert bulk.turns(3) == "xaxaxa"
+
+
+def test_a_bulk_handler_that_gets_less_has_its_turn_at_once(bulk: Bulk):
+    """A slow way, or a limit: it is seldom ready, and then does not wait for the fast ones."""
+    got = []
+    for _ in range(20):
+        bulk.ready("abc")
+        bulk.turns(ROW + 3)
+        bulk.ready("abcs")
+        got.append(bulk.turns(1))
+    assert set(got[4:]) == {"s"}
+
+
+def test_a_bulk_handler_that_was_away_for_long_makes_little_good(bulk: Bulk):
+    bulk.ready("abs")
+    bulk.turns(ROW)
+    bulk.ready("ab")
+    bulk.turns(100 * ROW)
+    bulk.ready("absn")  # and a new one
+    order = bulk.turns(40 * ROW)
+    for name in "absn":
+        assert abs(order.count(name) - 10 * ROW) <= 2 * ROW
+
+
+def test_one_limit_for_all_leaves_nobody_ahead(bulk: Bulk):
+    """All of them wait for it after each turn, so nobody is at it when there is room again."""
+    bulk.ready("abc")
+    order = ""
+    for _ in range(12):
+        bulk.ready("abc")
+        order += bulk.turns(1)
+        bulk.ready("")
+        bulk.turns(1)
+    assert [sorted(order[at : at + 3]) for at in range(0, 12, 3)] == [["a", "b", "c"]] * 4
+
+
+@given(st.lists(st.tuples(st.sets(st.sampled_from("abcde")), st.integers(1, 3 * ROW)), max_size=12))
+def test_whoever_is_ready_gets_on(history: list[tuple[set[str], int]]):
+    """Whatever was before: nobody who is ready waits for more than the rows of the others."""
+    loop = Loop(SteppedClock())
+    bulk = Bulk(loop)
+    try:
+        for names, count in history:
+            bulk.ready("".join(sorted(names)))
+            bulk.turns(count)
+        bulk.ready("abcde")
+        bulk.turns(5 * 2 * ROW)  # what is made good
+        order = bulk.turns(5 * 2 * ROW)
+        assert {order.count(name) for name in "abcde"} <= set(range(ROW, 3 * ROW + 1))
+    finally:
+        bulk.close()
+        loop.close()
 
 
 def test_a_bulk_handler_keeps_its_wish_to_go_on(loop: Loop):

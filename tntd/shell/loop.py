@@ -7,7 +7,10 @@ What holds always:
 - Only what was ready when the turn began runs in it; what a handler or a timer starts waits
   for the next turn, which then does not sleep.
 - A `bulk` handler (a lane with file bytes) runs after everything else was released, and one of
-  them a turn, the one that waited longest: chat never waits for more than one record.
+  them a turn: chat never waits for more than one record.  All that are ready have the same number
+  of turns, give or take BULK_TURNS_IN_A_ROW: the one that is at it goes on for so many, which keeps
+  the process at its other end warm.  One that gets less, since it is slow or held by a limit, has
+  its turn at once.
 - An idle loop sleeps without end: the time-out is the nearest deadline, or none.
 - A bug in one handler ends what that handler stands for (`broke`) and nothing else.
 
@@ -19,12 +22,14 @@ from __future__ import annotations
 
 import heapq
 import logging
+import operator
 import selectors
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from tntd import limits
 from tntd.events import Event, Now
 from tntd.shell.clock import Clock
 
@@ -76,7 +81,10 @@ class _Watch:
     mask: int
     bulk: bool
     alive: bool = True
-    served: int = 0  # number of the bulk turn in which it ran last
+    turns: int = 0  # bulk turns that it had, or for its absence counts as having had
+
+
+_turns = operator.attrgetter("turns")
 
 
 class Loop:
@@ -89,7 +97,8 @@ class Loop:
         self._watches: dict[Source, _Watch] = {}
         self._again: dict[_Watch, None] = {}
         self._bulk: dict[_Watch, int] = {}
-        self._bulk_turns = 0
+        self._bulk_least = 0  # turns of the one that had the fewest, when one was chosen last
+        self._bulk_last: _Watch | None = None
         self._timers: list[tuple[float, int, Timer]] = []
         self._inbox: list[Event] = []
         self._numbers = 0
@@ -187,13 +196,11 @@ class Loop:
         return events
 
     def run_bulk(self) -> None:
-        """Run one bulk handler of those that were ready, the one that waited longest."""
-        waiting = [watch for watch in self._bulk if watch.alive]
-        if not waiting:
+        """Run one bulk handler of those that were ready."""
+        watch = self._next_bulk()
+        if watch is None:
             return
-        watch = min(waiting, key=lambda each: each.served)
-        self._bulk_turns += 1
-        watch.served = self._bulk_turns
+        watch.turns += 1
         self._again.pop(watch, None)
         self._run(watch, self._bulk[watch])
 
@@ -202,6 +209,22 @@ class Loop:
         self._selector.close()
 
     # -- inside --------------------------------------------------------------------------
+
+    def _next_bulk(self) -> _Watch | None:
+        """Fair queueing by start tags (Goyal, Vin, Cheng: Start-time Fair Queueing, 1996), with
+        turns for the time, and a lead for the one that is at it."""
+        last, self._bulk_last = self._bulk_last, None
+        ready = [watch for watch in self._bulk if watch.alive]
+        if not ready:
+            return None
+        floor = self._bulk_least - limits.BULK_TURNS_IN_A_ROW  # no more is made good
+        for watch in ready:
+            watch.turns = max(watch.turns, floor)
+        least = min(ready, key=_turns)
+        self._bulk_least = max(self._bulk_least, least.turns)
+        leads = last in ready and last.turns < least.turns + limits.BULK_TURNS_IN_A_ROW
+        self._bulk_last = last if leads else least
+        return self._bulk_last
 
     def _select(self, deadline: float | None) -> dict[_Watch, int]:
         ready = self._selector.select(self._timeout(deadline))
