@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import resource
 import statistics
@@ -10,9 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.measure import MB, MIB, cpu_of_trees, percentile, rss_of_tree
+from tests.bench.measure import GIB, MB, MIB, cpu_of_trees, percentile, rss_of_tree
 from tests.bench.report import ROOT, say
 from tests.bench.scene import ENDED, Bench, Pair, delivered, events, good, transfer_of
 from tests.harness import Client, Daemon, attached, connect_pair
@@ -24,39 +26,75 @@ _SAMPLES = 500
 _PAUSE_S = 0.02
 
 
+@dataclass(slots=True)
+class _Runs:
+    """What one way of sending has cost, run by run: MB/s, and CPU seconds a GiB of both ends."""
+
+    speeds: list[float] = field(default_factory=list)
+    sender: list[float] = field(default_factory=list)
+    receivers: list[float] = field(default_factory=list)
+
+    def add(self, size: int, seconds: float, sender: float, receivers: float) -> None:
+        self.speeds.append(size / seconds / MB)
+        self.sender.append(sender / (size / GIB))
+        self.receivers.append(receivers / (size / GIB))
+
+    def cells(self) -> list[str]:
+        speed, *both = map(statistics.median, (self.speeds, self.sender, self.receivers))
+        cores = statistics.median(
+            cpu * speed * MB / GIB
+            for speed, *cpus in zip(self.speeds, self.sender, self.receivers, strict=True)
+            for cpu in [sum(cpus)]
+        )
+        return [f"{speed:.0f}", *(f"{each:.2f}" for each in both), f"{cores:.2f}"]
+
+
 def fair(bench: Bench) -> None:
-    """Eight contacts are sent a file each at the same time."""
+    """Eight contacts are sent a file each at the same time; beside it, one contact is sent as much,
+    as one file and as the same eight."""
     size = bench.size // RECEIVERS
     source, whole = bench.file("share", size), bench.file("whole", size * RECEIVERS)
-    spreads, together, alone = [], [], []
+    spreads: list[float] = []
+    alone, eight, together = _Runs(), _Runs(), _Runs()
     with bench.scene():
         one = bench.daemon("alice")
         others = [bench.daemon(f"bob{number}") for number in range(RECEIVERS)]
         for other in others[1:]:
             connect_pair(one, other)
         pair = Pair(one, others[0])
+        ways = [
+            (alone, [others[0]], whole),
+            (eight, [others[0]] * RECEIVERS, source),
+            (together, others, source),
+        ]
         for _ in range(bench.runs):
-            alone.append(whole.stat().st_size / pair.timed(whole).seconds / MB)
-            shares, rate = _all_at_once(pair, others, source)
-            say(f"bytes at the first end, of their mean: {[round(share, 2) for share in shares]}")
-            spreads.append(max(abs(share - 1) for share in shares))
-            together.append(rate)
+            for runs, receivers, file in ways:
+                shares = _all_at_once(pair, receivers, file, runs)
+                if runs is together:
+                    spreads.append(max(abs(share - 1) for share in shares))
+                    say(
+                        f"at the first end, parts of the mean: {[round(each, 2) for each in shares]}"
+                    )
     source.unlink()
     whole.unlink()
-    spread, total, single = (statistics.median(each) for each in (spreads, together, alone))
-    rows = [[f"{single:.0f}", f"{total:.0f}", f"{spread:.0%}"]]
-    head = ("one contact, MB/s", f"{RECEIVERS} at once, MB/s", "a share is off the mean by, most")
-    bench.report.add("fair", head, rows)
+    head = ("", "MB/s", "CPU s a GiB, sender", "receivers", "cores busy")
+    names = ("one contact, one file", f"one contact, {RECEIVERS} files", f"{RECEIVERS} contacts")
+    rows = [[name, *way[0].cells()] for name, way in zip(names, ways, strict=True)]
+    bench.report.add(f"fair, on {os.cpu_count()} cores", head, rows)
+    spread = statistics.median(spreads)
     bench.report.target("8 at once, shares", "within 20 %", f"{spread:.0%}", spread <= 0.2)
+    total, single = statistics.median(together.speeds), statistics.median(alone.speeds)
     bench.report.target(
         "8 at once, total against one", "1.0 x", f"{total / single:.2f} x", total >= single
     )
 
 
-def _all_at_once(pair: Pair, others: list[Daemon], source: Path) -> tuple[list[float], float]:
-    """What each had when the first was done, in parts of the mean, and MB/s in all."""
+def _all_at_once(pair: Pair, others: list[Daemon], source: Path, runs: _Runs) -> list[float]:
+    """Send it to each, and note the cost: what each had when the first was done, in parts of the
+    mean."""
+    pids = {each.pid for each in others}
     pair.watch.events.clear()
-    began = time.monotonic()
+    cpu, began = (cpu_of_trees([pair.one.pid]), cpu_of_trees(pids)), time.monotonic()
     sent = [
         pair.one.rpc("transfers.send", to=each.name, paths=[str(source)])["transfers"][0]["id"]
         for each in others
@@ -69,11 +107,16 @@ def _all_at_once(pair: Pair, others: list[Daemon], source: Path) -> tuple[list[f
                 good(transfer)
                 running.discard(transfer["id"])
                 shares = shares or [transfer_of(pair.one, id)["bytes_done"] for id in sent]
-    seconds = time.monotonic() - began
+    runs.add(
+        source.stat().st_size * len(sent),
+        time.monotonic() - began,
+        cpu_of_trees([pair.one.pid]) - cpu[0],
+        cpu_of_trees(pids) - cpu[1],
+    )
     for each in others:
         _empty(each)
     mean = statistics.mean(shares)
-    return [share / mean for share in shares], source.stat().st_size * len(sent) / seconds / MB
+    return [share / mean for share in shares]
 
 
 def _empty(daemon: Daemon) -> None:
