@@ -72,9 +72,8 @@ def fair(bench: Bench) -> None:
                 shares = _all_at_once(pair, receivers, file, runs)
                 if runs is together:
                     spreads.append(max(abs(share - 1) for share in shares))
-                    say(
-                        f"at the first end, parts of the mean: {[round(each, 2) for each in shares]}"
-                    )
+                    rounded = [round(share, 2) for share in shares]
+                    say(f"at the first end, in parts of the mean: {rounded}")
     source.unlink()
     whole.unlink()
     head = ("", "MB/s", "CPU s a GiB, sender", "receivers", "cores busy")
