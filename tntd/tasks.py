@@ -355,6 +355,8 @@ PASSING = frozenset({"EMFILE", "ENFILE", "ENOSPC", "EDQUOT"})
 AWAY = frozenset({"ENOENT", "ENOTDIR", "ENODEV", "ENXIO", "ESTALE", "ENOTCONN"})
 # Of a folder: it cannot be used, but maybe a little later.
 SICK = frozenset({"EIO", "EROFS"})
+# Of a folder: nobody may write there, until somebody sees to it.
+LOCKED = frozenset({"EACCES", "EPERM", "EROFS"})
 # Of a sync: it was not begun.  Whatever else it says is said once: what was written since the last
 # one may be lost, although it is still read as it was written.
 NOT_BEGUN = frozenset({"EMFILE", "ENFILE"})

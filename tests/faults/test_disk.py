@@ -295,3 +295,22 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_folder(daemon: Start, home: Pat
         alice.clean_up()
         bob.clean_up()
         small.close()
+
+
+def test_a_downloads_folder_that_is_locked_in_the_end(daemon: Start, home: Path) -> None:
+    """What has arrived is kept until it may be put in its place, and both users see why it waits."""
+    alice, bob = pair(daemon, home)
+    path = make(home / "f.bin", 4 * MIB)
+    slow(alice, MIB)
+    id = send(alice, "bob", path)[0]["id"]
+    wait_for(lambda: transfer(bob, id).get("bytes_done"), what="it comes")
+    with locked(home / "b"):
+        slow(alice, 0)
+        words = "the receiver's downloads folder: not permitted; it will be tried again"
+        wait_for(lambda: transfer(bob, id)["error"] == words, what="it says why")
+        assert transfer(alice, id)["state"] == "active"
+        alice.rpc("messages.send", to="bob", text="still here")
+        all_heard(bob, "alice", ["still here"])
+    wait_state(alice, id, "done")
+    assert digest(home / "b" / "new_f.bin") == digest(path)
+    assert [each.name for each in (home / "b").iterdir()] == ["new_f.bin"]

@@ -351,7 +351,7 @@ def test_what_is_kept_fits_a_request_however_much_it_is() -> None:
 def test_what_could_not_be_put_in_place_and_comes_again_is_no_half_folder() -> None:
     taking = Taking()
     taking.came(Entry(b"a", 5, "verified"))
-    taking.answer(Publish, NO)
+    taking.answer(Publish, Failed("EIO", "the disk fails"))
     assert taking.row.state == "failed"
     taking.answer(DiscardPart, Done())
     taking.steer("again")

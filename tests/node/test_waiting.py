@@ -511,6 +511,19 @@ def test_what_arrived_waits_for_a_folder_that_is_away_in_the_end() -> None:
     assert taking.row.state == "done"
 
 
+@pytest.mark.parametrize("code", ["EACCES", "EPERM", "EROFS"])
+def test_what_arrived_waits_for_a_folder_where_nobody_may_write(code: str) -> None:
+    taking = Taking()
+    taking.came(Entry(b"a", 5, "verified"))
+    taking.answer(Publish, Failed(code, "not writable"))
+    words = "the receiver's downloads folder: not writable; it will be tried again"
+    assert shown(taking) == ("active", words)
+    assert not [each for each in taking.bench.tasks.values() if isinstance(each, DiscardPart)]
+    taking.bench.wait(limits.PLACE_WAIT_FIRST_S + 1)
+    taking.answer(Publish, FOLDER)
+    assert shown(taking) == ("done", None)
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_what_waits_for_its_folder_in_the_end_can_be_given_up(there: bool) -> None:
     taking = Taking()

@@ -25,6 +25,7 @@ from tntd.node.transfers import Moving, Transfers
 from tntd.store.transfers import TransferRow
 from tntd.tasks import (
     AWAY,
+    LOCKED,
     NOT_BEGUN,
     OPEN,
     PASSING,
@@ -250,7 +251,7 @@ class Arriving:
             self._done(row, inode=answer.inode, final_ctime_ns=answer.ctime_ns, part=0)
         elif isinstance(answer, Failed) and answer.code == "EEXIST":
             self._look_for_name(row, number + 1)
-        elif isinstance(answer, Failed) and answer.code in OPEN | PASSING:
+        elif isinstance(answer, Failed) and answer.code in OPEN | PASSING | LOCKED:
             self._wait(row, answer)
         elif isinstance(answer, Failed) and answer.code in AWAY:
             assert row.folder is not None
