@@ -298,7 +298,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_folder(daemon: Start, home: Pat
 
 
 def test_a_downloads_folder_that_is_locked_in_the_end(daemon: Start, home: Path) -> None:
-    """What has arrived is kept until it may be put in its place, and both users see why it waits."""
+    """What has arrived is kept until it may be put in its place, and its user sees why it waits."""
     alice, bob = pair(daemon, home)
     path = make(home / "f.bin", 4 * MIB)
     slow(alice, MIB)
