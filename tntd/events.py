@@ -108,6 +108,13 @@ class ClientDrained:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientLeft:
+    """A client says no more, and may still wait for answers to what it has said."""
+
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClientClosed:
     """A client is gone."""
 
@@ -209,6 +216,7 @@ Event = (
     | LineArrived
     | LineTooLong
     | ClientDrained
+    | ClientLeft
     | ClientClosed
     | Answered
     | LaneOpened

@@ -17,7 +17,14 @@ from sides import Side, read_all, spin_turns, spin_until
 from tntd import limits
 from tntd.effects import ClientAuthorised, CloseClient, SendLatest, SendLine
 from tntd.errors import StartError
-from tntd.events import ClientClosed, ClientDrained, ClientOpened, LineArrived, LineTooLong
+from tntd.events import (
+    ClientClosed,
+    ClientDrained,
+    ClientLeft,
+    ClientOpened,
+    LineArrived,
+    LineTooLong,
+)
 from tntd.shell import control_sockets
 from tntd.shell.control_server import ControlServer
 from tntd.shell.control_sockets import open_tcp, open_unix
@@ -32,9 +39,12 @@ class ControlSide(Side):
         self.path = path
         tcp = open_tcp("127.0.0.1", 0)
         self.address = tcp.getsockname()
+        self.lets_go = True  # as the node does of who has left and waits for nothing
         self.server = ControlServer(self.loop, [open_unix(path), tcp], CutLog(self.loop))
 
     def flush(self) -> None:
+        for event in self.of(ClientLeft) if self.lets_go else ():
+            self.server.close(CloseClient(event.client))
         self.server.flush()
 
     def attach(self, *, local: bool = True, authorised: bool = True) -> tuple[socket.socket, int]:
@@ -369,13 +379,38 @@ def test_the_latest_is_bounded(side: ControlSide):
 
 
 def test_a_script_that_closes_its_side_still_gets_its_answer(side: ControlSide):
+    """However late: the node knows when it has them all."""
+    side.lets_go = False
     sock, client = side.attach()
     sock.sendall(b"status\n")
     sock.shutdown(socket.SHUT_WR)
-    spin_until(side.lines, side)
+    spin_until(lambda: side.of(ClientLeft), side)
+    assert side.lines() == [b"status"]
+    spin_turns(10, side)
     side.server.send(SendLine(client, b"answer\n"))
+    spin_turns(10, side)
+    assert not side.of(ClientClosed) and len(side.of(ClientLeft)) == 1
+    side.lets_go = True
     assert read_all(sock, side) == b"answer\n"
     spin_until(lambda: side.of(ClientClosed), side)
+
+
+def test_who_has_left_for_good_is_closed_with_its_answer(side: ControlSide):
+    side.lets_go = False
+    sock, client = side.attach()
+    sock.sendall(b"status\n")
+    sock.close()
+    spin_until(lambda: side.of(ClientLeft), side)
+    side.server.send(SendLine(client, b"answer\n"))
+    spin_until(lambda: side.of(ClientClosed), side)
+
+
+def test_who_says_nothing_is_not_waited_for(side: ControlSide):
+    side.lets_go = False
+    sock, _ = side.attach(authorised=False)
+    sock.shutdown(socket.SHUT_WR)
+    spin_until(lambda: side.of(ClientClosed), side)
+    assert read_all(sock, side) == b""
 
 
 @pytest.mark.parametrize("local", [True, False])

@@ -21,6 +21,7 @@ from tntd import limits
 from tntd.effects import CloseLink, Effect, Log, SendFrame, Stop
 from tntd.events import (
     ClientClosed,
+    ClientLeft,
     ClientOpened,
     ClockJumped,
     Event,
@@ -272,13 +273,14 @@ def test_what_never_comes_again_survives_a_failed_turn(loop: Loop, record: Recor
     record.fail_commit = True
     loop.post(Started(4000))
     loop.post(FRAME)
+    loop.post(ClientLeft(2))
     loop.post(ClientClosed(3))
     driver.turn()
     record.take()
     record.fail_commit = False
     driver.turn()
     handled = [line for line in record.take() if line.startswith("handle")]
-    assert handled == ["handle Started", "handle ClientClosed"]
+    assert handled == ["handle Started", "handle ClientLeft", "handle ClientClosed"]
 
 
 def test_a_daemon_that_cannot_write_can_still_be_ended(loop: Loop, record: Record, driver: Driver):

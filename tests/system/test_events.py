@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from harness import Client, Daemon, RpcError, connect_pair, wait_for
+from harness import Client, Closed, Daemon, RpcError, connect_pair, wait_for
 
 Start = Callable[..., Daemon]
 
@@ -77,3 +80,23 @@ def test_a_cursor_from_the_future_is_gone(daemon: Start) -> None:
     with pytest.raises(RpcError) as caught:
         alice.client().subscribe(f"{epoch}.{int(number) + 1}")
     assert caught.value.code == 12
+
+
+def test_a_script_may_close_its_side_when_all_is_asked(daemon: Start, tmp_path: Path) -> None:
+    """As with `printf ... | nc -N -U SOCKET`: also the answers that take their time come, and then
+    the end."""
+    alice, bob = daemon("alice"), daemon("bob")
+    connect_pair(alice, bob)
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    with alice.client() as client:
+        asked = [client.send("transfers.send", to="bob", paths=[str(path)]) for _ in range(5)]
+        asked.append(client.send("status"))
+        client.sock.shutdown(socket.SHUT_WR)
+        lines = []
+        with pytest.raises(Closed):
+            while True:
+                lines.append(json.loads(client.read_line()))
+    assert sorted(line["id"] for line in lines if "id" in line) == asked
+    assert all("result" in line for line in lines)
+    wait_for(lambda: len(list(bob.downloads.glob("new_file*"))) == 5, what="all of it arrives")

@@ -50,6 +50,7 @@ class Client:
     upto: int | None = None
     released: int | None = None
     busy: bool = False
+    left: bool = False  # it says no more
 
 
 class Clients:
@@ -88,6 +89,12 @@ class Clients:
         client = self.all.get(number)
         if client is not None:
             client.busy = False
+
+    def left(self, number: int) -> None:
+        """A client says no more: it goes when it has all its answers."""
+        client = self.all.get(number)
+        if client is not None:
+            client.left = True
 
     def line(self, number: int, line: bytes) -> None:
         """One line from a client."""
@@ -257,6 +264,14 @@ class Clients:
             elif client.upto < newest:  # a page of what has been removed: nothing drains after it
                 self._core.timers.set(("events", 0), self._core.now.boot)
         self._tell_progress()
+        self._close_left()
+
+    def _close_left(self) -> None:
+        """Close those that have left and wait for nothing more."""
+        wait = {number for number, _ in self._pending}
+        for client in self.all.values():
+            if client.left and client.number not in wait:
+                self._core.emit(CloseClient(client.number))
 
     def _tell_progress(self) -> None:
         for transfer in self._transfers.take_moved():
@@ -276,3 +291,4 @@ class Clients:
                 self._core.emit(SendLine(number, encode_error(id, error)))
         self._asked.clear()
         self._pending.clear()
+        self._close_left()

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tntd import limits
-from tntd.events import ClientDrained, LineArrived, LineTooLong
+from tntd.events import ClientDrained, ClientLeft, LineArrived, LineTooLong
 from tntd.shell.loop import Loop, Timer
 from tntd.shell.stream import Stream, StreamEnded
 
@@ -47,7 +47,6 @@ class Client:
         self._owes_drained = False
         self._deaf = False  # too long a line, or the end: nothing more is read
         self._full = False  # replies are not taken
-        self._left = False  # its side is closed
         stream.attach(self)
 
     def ready(self, readable: bool, writable: bool) -> None:
@@ -126,9 +125,6 @@ class Client:
         self._stream.set_reading(reading)
 
     def _read(self) -> None:
-        if self._left:
-            self._ended(self)  # what it asked for has been answered in the turn before
-            return
         room = limits.TURN_EVENTS_MAX if self._authorised else 1
         budget = limits.TURN_BYTES_MAX
         while not (self._deaf or self._full):
@@ -148,10 +144,12 @@ class Client:
         try:
             return self._stream.pull(_READ_BYTES)
         except StreamEnded:
+            if not self._authorised:
+                raise
             # A script may close its side and then wait for what it asked for.
-            self._left = self._deaf = True
+            self._deaf = True
             self._regulate()
-            self._stream.again()
+            self._loop.post(ClientLeft(self.number))
             return b""
 
     def _take_line(self) -> bool:

@@ -21,7 +21,16 @@ from typing import Protocol
 
 from tntd import limits
 from tntd.effects import Effect, Release, Stop
-from tntd.events import ClientClosed, ClockJumped, Event, Now, Started, StopRequested, TimeCame
+from tntd.events import (
+    ClientClosed,
+    ClientLeft,
+    ClockJumped,
+    Event,
+    Now,
+    Started,
+    StopRequested,
+    TimeCame,
+)
 from tntd.shell.clock import Clock, JumpWatch
 from tntd.shell.loop import Loop
 from tntd.store import StoreFailed
@@ -163,7 +172,7 @@ class Driver:
             self._world.disown(event)
         effects = self._node.restart(reason, now)
         for event in events:
-            if isinstance(event, Started | ClientClosed):
+            if isinstance(event, Started | ClientLeft | ClientClosed):
                 again = partial(self._loop.post, event)
                 self._loop.call_at(now.boot + limits.TURN_FAILED_PAUSE_S, again)
             elif isinstance(event, StopRequested):
