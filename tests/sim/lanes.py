@@ -337,6 +337,10 @@ class Source:
         lane = self._lane
         if lane.phase != "moving" or lane.out is None:
             return
+        if lane.process.loop.waits:  # its turn comes first, and may be the end of this lane
+            self._pumping = True
+            lane.process.loop.after_turn(self._pump)
+            return
         if lane.out.queued >= 2 * limits.RECORD_PLAIN_BYTES_MAX:
             self._wake(0.02)
             return

@@ -49,6 +49,7 @@ class SimLoop:
         self._on_post = on_post
         self._now = clock.now()
         self._inbox: list[Event] = []
+        self._bulk: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = 0
 
@@ -94,5 +95,12 @@ class SimLoop:
         events, self._inbox = self._inbox, []
         return events
 
+    def after_turn(self, action: Callable[[], None]) -> None:
+        """Run `action` at the end of the next turn, where the loop has its bulk handlers."""
+        self._bulk.append(action)
+
     def run_bulk(self) -> None:
-        """Lanes have their own actions on the heap."""
+        """Run what waited for it; all else that lanes do has actions of its own on the heap."""
+        actions, self._bulk = self._bulk, []
+        for action in actions:
+            action()

@@ -395,7 +395,8 @@ class Watcher:
         for path, what in self.sources.stayed(send.machine, send.source, send.since):
             state, _ = states.get(path, ("", 0))
             fine = {"skipped", "failed", "verified"} if elsewhere else {"skipped", "failed"}
-            if path not in there and state not in fine:
+            fine_folder = elsewhere and what == FOLDER  # of which nothing is listed
+            if path not in there and state not in fine and not fine_folder:
                 raise Violation(f"{machine.name}: {path!r} is missing, and nothing is told of it")
             if what not in {FOLDER} and not what.startswith(b"->") and not state:
                 raise Violation(f"{machine.name}: nothing is told of {path!r}")
