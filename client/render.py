@@ -283,9 +283,16 @@ def waiting_reason(transfer: Transfer) -> str:
     return f"{visible(transfer.contact)} is asked" if asked else ""
 
 
-def away(name: str) -> str:
-    """What waits for a contact who is offline waits for."""
-    return f"{visible(name)} is offline; it goes on when they are back"
+def away(contact: Contact) -> str:
+    """What waits for a contact who is offline, or has not accepted us, waits for."""
+    if not contact.mutual:
+        return f"{visible(contact.name)} has not accepted you yet; it goes when they have"
+    return f"{visible(contact.name)} is offline; it goes on when they are back"
+
+
+def nobody(asking: Contact | None) -> str:
+    """What to type where there is nobody to talk to; `asking` is somebody who wants to."""
+    return "/connect ADDRESS" if asking is None else f"/accept {visible(asking.name)}"
 
 
 def transfer_failure(transfer: Transfer, slash: str = "") -> str:

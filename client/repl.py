@@ -199,7 +199,8 @@ class Repl:
         contact = self._desk.model.contact()
         try:
             if contact is None:
-                raise Refused("there is nobody to talk to yet; dial somebody: /connect ADDRESS")
+                what = render.nobody(self._desk.model.first_asking())
+                raise Refused(f"there is nobody to talk to yet; first: {what}")
             text = whole_text(text)
         except Refused as error:
             self._desk.screen.show([render.trouble(error.message)])

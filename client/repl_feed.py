@@ -210,7 +210,7 @@ class Feed:
         contact = self._model.named(item.contact)
         reason = render.waiting_reason(item)
         if item.state == "queued" and contact is not None and not contact.online:
-            reason = render.away(contact.name)  # it may be newer than the reason
+            reason = render.away(contact)  # it may be newer than the reason
         if not reason or self._waits.get(id) == reason:
             return []
         self._waits[id] = reason

@@ -83,6 +83,10 @@ class Model:
         talkative = ("accepted", "verified")
         return next((item for item in self.contacts.values() if item.trust in talkative), None)
 
+    def first_asking(self) -> Contact | None:
+        """The first contact that asks to talk to us."""
+        return next((item for item in self.contacts.values() if item.trust == "pending"), None)
+
     # -- prompt and toolbar -----------------------------------------------------------
 
     def prompt(self) -> Line:
@@ -115,7 +119,7 @@ class Model:
     def _partner(self) -> tuple[str, str]:
         contact = self.contact()
         if contact is None:
-            return "", "nobody to talk to yet: /connect ADDRESS"
+            return "", f"nobody to talk to yet: {render.nobody(self.first_asking())}"
         state = render.contact_state(contact)
         style = "class:toolbar.good" if state == "online" else "class:toolbar.faint"
         # With a link, what is queued is on its way and has gone before anybody could read that.

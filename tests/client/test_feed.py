@@ -158,6 +158,10 @@ def test_what_a_transfer_waits_for_is_told_once(feed: Feed):
     assert waits(state="queued", error="the connection was cut") == [
         "* a.bin (64 MiB) to bob waits: bob is offline; it goes on when they are back"
     ]
+    see(feed, "contact.changed", contact(online=False, mutual=False))
+    assert waits(state="queued") == [
+        "* a.bin (64 MiB) to bob waits: bob has not accepted you yet; it goes when they have"
+    ]
 
 
 def test_errors_are_told_with_what_to_do(feed: Feed):

@@ -48,6 +48,8 @@ def test_two_terminals_on_one_desk(daemon: Start, terminal: Open, home: Path):
     here.see("nobody to talk to yet: /connect ADDRESS")
     here.line(f"connect {bob.port}").see(r"\* connected to bob \(\w{5}-\w{5}\)", r"^bob>$")
     there.see(r"^\* alice \(\w{5}-\w{5}\) asks to talk to you: /accept alice or /block alice$")
+    there.see("nobody to talk to yet: /accept alice").line("too early")
+    there.see(r"^! there is nobody to talk to yet; first: /accept alice$")
     there.line(f"/connect {alice.port}")
     there.see(r"^\* connected to alice \(\w{5}-\w{5}\)   verify with /verify alice$", r"^alice>$")
     here.see(r"verify with /verify bob$", "bob online")

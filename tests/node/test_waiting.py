@@ -80,6 +80,20 @@ def test_a_contact_that_is_offline_is_why_nothing_moves() -> None:
     assert shown(sending) == ("active", None)
 
 
+def test_a_contact_that_has_not_accepted_us_is_why_nothing_moves() -> None:
+    """There is a link, and nobody is offline."""
+    sending = Sending()
+    contacts = sending.bench.store.contacts
+    with sending.bench.store.transaction():
+        contacts.update(sending.row.contact, mutual=0)
+    for link in list(sending.bench.links):
+        sending.bench.closed_links.append(link)
+    sending.hostile.links.clear()
+    sending.bench.turn()
+    words = "mallory has not accepted you yet; it goes when they have"
+    assert shown(sending) == ("queued", words)
+
+
 def test_a_link_that_fell_silent_is_told_as_that() -> None:
     sending = Sending()
     sending.open()

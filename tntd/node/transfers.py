@@ -320,11 +320,14 @@ class Transfers:
         return present.transfer(row, name, bytes_done=moving.bytes_done, rate=rate)
 
     def _why(self, row: TransferRow) -> str | None:
-        """Why it is not over: where the contact is away, that, whatever was wrong before."""
+        """Why it is not over: where the contact is away or a stranger still, that, whatever was wrong
+        before."""
         route = self._core.routes.get(row.contact)
         contact = self._core.store.contacts.get(row.contact)
         if row.state != "queued" or contact is None or (route is not None and route.open):
             return row.error
+        if not contact.mutual:
+            return f"{contact.name} has not accepted you yet; it goes when they have"
         why = f"{contact.name} is offline"
         if row.contact in self._core.silent:
             silence = int(limits.KEEPALIVE_S + limits.KEEPALIVE_ANSWER_S)
