@@ -320,8 +320,8 @@ class Transfers:
         return present.transfer(row, name, bytes_done=moving.bytes_done, rate=rate)
 
     def _why(self, row: TransferRow) -> str | None:
-        """Why it is not over: where the contact is away or a stranger still, that, whatever was wrong
-        before."""
+        """Why it is not over: where the contact is away, or has not accepted us, that, whatever was
+        wrong before."""
         route = self._core.routes.get(row.contact)
         contact = self._core.store.contacts.get(row.contact)
         if row.state != "queued" or contact is None or (route is not None and route.open):
