@@ -10,7 +10,7 @@ import msgspec
 from tntd.control.jsonrpc import BadRequest, parse_request
 from tntd.control.schema import METHODS
 from tntd.control.tunables import TUNABLES
-from tntd.events import Answered, LineArrived, LineTooLong
+from tntd.events import Answered, ClientLeft, LineArrived, LineTooLong
 from tntd.node.present import item_id
 from tntd.tasks import Entry
 
@@ -153,12 +153,16 @@ class Caller:
     # -- what else happens ----------------------------------------------------------------
 
     def connect(self) -> None:
-        """Another client, on either kind of socket; or one that goes."""
+        """Another client, on either kind of socket; or one that goes, or says no more."""
         doing = self.source.below(4)
         if doing == 3:
             client = self.source.pick(self.clients)
             if self.source.below(2):
                 self.bench.close_client(client)
+            elif client in self.bench.clients and self.source.below(2):
+                self.bench.turn(ClientLeft(client))
+                waits = any(client == number for number, _ in self.bench.node._clients._pending)
+                assert waits == (client in self.bench.clients)
             elif client in self.bench.clients:
                 self.bench.turn(LineTooLong(client))
                 assert client not in self.bench.clients
