@@ -46,6 +46,19 @@ def test_an_answer_that_takes_its_time_is_waited_for() -> None:
     assert client not in play.bench.clients
 
 
+def test_scripts_may_give_all_they_ask_one_id() -> None:
+    play = Play()
+    client = attach(play)
+    for _ in range(2):
+        ask(play, client, 1, "transfers.send", to="mallory", paths=["/f"])
+    play.bench.turn(ClientLeft(client))
+    for task in sorted(play.bench.tasks):
+        assert client in play.bench.clients, "it waits for another answer"
+        del play.bench.tasks[task]
+        play.bench.turn(Answered(task, FILE))
+    assert client not in play.bench.clients
+
+
 def test_who_waits_while_a_turn_fails_is_told_and_goes() -> None:
     play = Play()
     client = attach(play)

@@ -9,6 +9,7 @@ has not proved the token learns nothing but a proof that we have it.
 from __future__ import annotations
 
 import hmac
+from collections import Counter
 from dataclasses import dataclass
 
 from tntd import __version__
@@ -64,7 +65,7 @@ class Clients:
         self.handlers: dict[str, Handler] = {}
         # Asked or answered in this turn, which is not yet committed.
         self._asked: list[tuple[int, RequestId]] = []
-        self._pending: dict[tuple[int, RequestId], None] = {}
+        self._pending: Counter[tuple[int, RequestId]] = Counter()  # a script may give all one id
 
     def count(self) -> int:
         """How many clients have said hello."""
@@ -156,11 +157,13 @@ class Clients:
         key = (number, request.id)
 
         def reply(outcome: object) -> None:
-            self._pending.pop(key, None)
+            self._pending[key] -= 1
+            if self._pending[key] <= 0:  # below: it was given up meanwhile
+                del self._pending[key]
             self._asked.append(key)  # it has its answer when this turn is committed
             self._reply(number, request, outcome)
 
-        self._pending[key] = None
+        self._pending[key] += 1
         try:
             self._check_room(request.method.name)
             outcome = handler(request.params, reply)
