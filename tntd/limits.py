@@ -65,7 +65,6 @@ TURN_EVENTS_MAX: Final = 64  # from one connection in one turn
 TURN_BYTES_MAX: Final = 256 * KIB
 LINK_BUFFER_BYTES_MAX: Final = 4 * MIB  # unsent on one link: past it the link is closed as stuck
 STRANGER_BUFFER_BYTES_MAX: Final = 64 * KIB  # the same before trust: answers to pings, no more
-
 BULK_TURNS_IN_A_ROW: Final = 8  # of one lane, while others wait
 
 TURN_FAILED_PAUSE_S: Final = 0.1  # so that a disk that stays full does not make us spin

@@ -33,20 +33,20 @@ class _Runs:
     speeds: list[float] = field(default_factory=list)
     sender: list[float] = field(default_factory=list)
     receivers: list[float] = field(default_factory=list)
+    cores: list[float] = field(default_factory=list)
 
     def add(self, size: int, seconds: float, sender: float, receivers: float) -> None:
         self.speeds.append(size / seconds / MB)
         self.sender.append(sender / (size / GIB))
         self.receivers.append(receivers / (size / GIB))
+        self.cores.append((sender + receivers) / seconds)
 
     def cells(self) -> list[str]:
-        speed, *both = map(statistics.median, (self.speeds, self.sender, self.receivers))
-        cores = statistics.median(
-            cpu * speed * MB / GIB
-            for speed, *cpus in zip(self.speeds, self.sender, self.receivers, strict=True)
-            for cpu in [sum(cpus)]
-        )
-        return [f"{speed:.0f}", *(f"{each:.2f}" for each in both), f"{cores:.2f}"]
+        rest = (self.sender, self.receivers, self.cores)
+        return [
+            f"{statistics.median(self.speeds):.0f}",
+            *(f"{statistics.median(each):.2f}" for each in rest),
+        ]
 
 
 def fair(bench: Bench) -> None:
